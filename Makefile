@@ -54,15 +54,15 @@ $(VENV)/.created:
 
 $(VENV)/.runtime: $(VENV)/.created requirements.txt setup.py settings.ini pyproject.toml
 	@echo "Installing the runtime set into $(VENV): some minutes, once"
-	@$(PIP) install --quiet --requirement requirements.txt
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
-	@$(PIP) check
+	@$(PIP) install -qq --requirement requirements.txt
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@$(PIP) check -q
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
 	@echo "Installing the development set into $(VENV)"
-	@$(PIP) install --quiet --requirement requirements-dev.txt
-	@$(PIP) check
+	@$(PIP) install -qq --requirement requirements-dev.txt
+	@$(PIP) check -q
 	@touch $@
 
 # ---- what people do ----
