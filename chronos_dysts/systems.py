@@ -89,7 +89,7 @@ def _compile(expressions: tuple[str, ...], definitions: tuple[tuple[str, str], .
         return namespace["field"]
     return bind
 
-# %% ../nbs/00_systems.ipynb #059599b7
+# %% ../nbs/00_systems.ipynb #dfd9a615
 def _freeze(value: Any) -> float | tuple:
     """Numbers and nested sequences of numbers as floats and nested tuples."""
     return float(value) if np.ndim(value) == 0 else tuple(_freeze(item) for item in value)
@@ -184,11 +184,16 @@ class System:
                 raise ValueError(f"parameter {name!r} of {self.name} is not finite: {value}")
         return replace(self, parameters=tuple((name, changes.get(name, value)) for name, value in self.parameters))
 
+    @cached_property
+    def kinks(self) -> frozenset[str]:
+        """The functions with a kink or a jump that the equations use, of `abs`, `sign`, `step`, `min` and `max`."""
+        texts = (*self.equations, *(text for _, text in _needed(self.definitions, self.equations)))
+        return frozenset(name for name in KINK_FUNCTIONS if any(re.search(rf"\b{name}\(", text) for text in texts))
+
     @property
     def is_smooth(self) -> bool:
-        """Whether the equations have no kink or jump (`abs`, `sign`, `step`, `min`, `max`)."""
-        return not any(f"{name}(" in text for name in KINK_FUNCTIONS
-                       for text in (*self.equations, *(text for _, text in self.definitions)))
+        """Whether the equations have no kink and no jump."""
+        return not self.kinks
 
     @cached_property
     def _bind_field(self):
