@@ -261,7 +261,7 @@ def _fill_grid(states, next_point, times, good, t, step, y, y_new, stages, rhs) 
         next_point[lanes] += 1
         due = good & (padded[next_point] <= t + step)
 
-# %% ../nbs/10_integration.ipynb #0b4cafb4
+# %% ../nbs/10_integration.ipynb #ddd592fe
 def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *,
                        length: int = 1024, points_per_period: float = 100.0, dt: float | None = None,
                        transient: float = 0.0, start: float = 0.0, tolerance: float = 1e-12,
@@ -271,7 +271,8 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
     `params` (batch, n_parameters), default the system's own; `ics` (batch, dim) raw states, default the system's own.
     The step between samples is `dt`, or the period divided by `points_per_period`. `transient` (in periods) is
     integrated and not stored; the first sample lies at its end. `tolerance` is the local error, relative.
-    `engine` is "heyoka", "dop853" or "auto": heyoka where it is installed and can express the flow.
+    `engine` is "heyoka", "dop853" or "auto": heyoka where it is installed, and dop853 for trajectories it cannot finish
+    because they stick to a discontinuity.
     What fails is told by `Ensemble.outcome`, and its states are NaN. Raises ValueError for bad arguments.
     """
     params = system.parameter_values[None] if params is None else np.atleast_2d(np.asarray(params, float))
@@ -292,7 +293,7 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
     params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, system.dim))
     times = start + transient * system.period + dt * np.arange(length)
     max_steps = int(10_000 + 50 * (times[-1] - start) / longest_step(system))
-    chosen = _choose_engine(system, engine)
+    chosen = _choose_engine(engine)
     integrate = _integrate_heyoka if chosen == "heyoka" else _integrate_dop853
     states, outcome = integrate(system, ics.T.copy(), params.T.copy(), start, times, tolerance, max_steps)
     if engine == "auto" and chosen == "heyoka" and not system.is_smooth and (outcome != Outcome.OK).any():
@@ -312,7 +313,7 @@ def _warn_once_about_heyoka() -> None:
                   "integrating with dop853, which gives the same trajectories more slowly", stacklevel=4)
 
 
-def _choose_engine(system: System, engine: str) -> str:
+def _choose_engine(engine: str) -> str:
     if engine not in ("auto", "heyoka", "dop853"):
         raise ValueError(f"engine has to be 'auto', 'heyoka' or 'dop853', not {engine!r}")
     if engine == "heyoka" and not has_heyoka():
@@ -322,8 +323,7 @@ def _choose_engine(system: System, engine: str) -> str:
     if not has_heyoka():
         _warn_once_about_heyoka()
         return "dop853"
-    # nested minima are kinks of kinks: their events come too densely
-    return "dop853" if {"min", "max"} & system.kinks else "heyoka"
+    return "heyoka"
 
 # %% ../nbs/10_integration.ipynb #98d68f51
 def sample_initial_conditions(system: System, rng: np.random.Generator, count: int, *, transient: float = 20.0,
