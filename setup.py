@@ -98,6 +98,10 @@ setup(
     package_data={f"{cfg['lib_name']}.configs": ["*.yaml"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": [f"{cfg['repo']} = {cfg['lib_name']}.cli:main"]},
+    entry_points={
+        "console_scripts": [f"{cfg['repo']} = {cfg['lib_name']}.cli:main"],
+        # Where nbdev finds the symbols that stand in back-ticks, to link them in the documentation.
+        "nbdev": [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"],
+    },
     zip_safe=False,
 )

@@ -1,0 +1,111 @@
+"""The site, from the notebooks: nbdev's processing, an adapter to MyST, Sphinx with warnings as errors.
+
+    python docs/build.py [--output _docs] [--no-npm]
+
+Nothing is executed but what nbdev needs to show signatures (imports and exported cells); outputs are those stored in the
+notebooks. MathJax and the widgets' script are taken from npm where it is at hand, so that the pages work offline; else the
+pages load them from the network.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from configparser import ConfigParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tools")]
+
+import adapter  # noqa: E402
+import notebooks  # noqa: E402
+
+# npm package: what of it the pages load
+SCRIPTS = {
+    "mathjax@3.2.2": {
+        "package/es5/tex-mml-chtml.js": "mathjax/tex-mml-chtml.js",
+        "package/es5/output/chtml/fonts/woff-v2/": "mathjax/output/chtml/fonts/woff-v2/",
+        "package/es5/input/tex/extensions/": "mathjax/input/tex/extensions/",
+    },
+    "@jupyter-widgets/html-manager@1.0.15": {"package/dist/embed.js": "embed.js"},
+}
+
+
+def stage(tree):
+    """A copy of the notebooks and of what nbdev reads, in the empty folder `tree`."""
+    for name in notebooks.sources(ROOT):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tree / name)
+    for path in (tree / "nbs").rglob("*.ipynb"):
+        adapter.split_title(path)
+
+
+def process(tree):
+    """nbdev's processors over the staged notebooks: directives applied, `show_doc` of every exported symbol."""
+    script = "from nbdev.serve import proc_nbs\nif __name__ == '__main__': proc_nbs(n_workers=0, force=True)"
+    env = {**os.environ, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(tree)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tree, env=env, text=True, capture_output=True)
+    if done.returncode:
+        sys.exit(f"nbdev could not process the notebooks:\n{done.stdout}{done.stderr}")
+    return tree / "_proc"
+
+
+def fetch_scripts(static, cache, wanted):
+    """Lay the scripts of the npm packages `wanted` into `static`; says what could not be had."""
+    npm = shutil.which("npm")
+    for package in wanted:
+        files, archive = SCRIPTS[package], cache / (package.strip("@").replace("/", "-").replace("@", "-") + ".tgz")
+        if not archive.exists() and npm:
+            cache.mkdir(parents=True, exist_ok=True)
+            subprocess.run([npm, "pack", package, "--silent"], cwd=cache, capture_output=True, stdin=subprocess.DEVNULL)
+        if not archive.exists():
+            print(f"{package} is not at hand (npm): the pages load it from the network")
+            continue
+        with tarfile.open(archive) as tar:
+            for member in tar.getmembers():
+                target = next((to + member.name[len(of) :] for of, to in files.items() if member.name.startswith(of)), None)
+                if target and member.isfile():
+                    path = static / target
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(tar.extractfile(member).read())
+
+
+def build(output, work, npm=True):
+    """Build the site into `output`, with `work` for what lies between; returns Sphinx' exit status."""
+    for folder in (work / "tree", work / "source"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    stage(work / "tree")
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    widgets = adapter.adapt(process(work / "tree"), work / "source", work / "tree", config["DEFAULT"])
+    if npm:
+        wanted = [package for package in SCRIPTS if widgets or not package.startswith("@jupyter-widgets")]
+        fetch_scripts(work / "source" / "_static", work / "npm", wanted)
+    shutil.copytree(ROOT / "docs" / "_static", work / "source" / "_static", dirs_exist_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    from sphinx.cmd.build import main
+
+    return main(
+        ["-W", "--keep-going", "-q", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(work / "doctrees")]
+        + ["-E", str(work / "source"), str(output)]
+    )
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=ROOT / "_docs", help="where the site goes")
+    parser.add_argument("--work", type=Path, default=ROOT / "_sphinx", help="where the steps between go")
+    parser.add_argument("--no-npm", action="store_true", help="fetch no scripts: the pages load them from the network")
+    args = parser.parse_args(argv)
+    status = build(args.output.resolve(), args.work.resolve(), npm=not args.no_npm)
+    if status == 0:
+        shown = os.path.relpath(args.output)
+        print(f"the site is in {shown}/: open {shown}/index.html")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
