@@ -81,7 +81,6 @@ setup(
     url=cfg["git_url"],
     project_urls={"Documentation": cfg["doc_host"] + cfg["doc_baseurl"], "Source": cfg["git_url"]},
     license="Apache-2.0",
-    license_files=["LICENSE"],
     classifiers=[
         f"Development Status :: {STATUS[cfg['status']]}",
         "Intended Audience :: Science/Research",
