@@ -15,9 +15,9 @@ from .integration import Ensemble, Outcome, largest_lyapunov
 # %% auto #0
 __all__ = ['AttractorTest', 'DEFAULT_TESTS', 'is_whole', 'keeps_moving', 'is_chaotic', 'Verdict', 'validate']
 
-# %% ../nbs/20_attractors.ipynb #f1ba521d
+# %% ../nbs/20_attractors.ipynb #b937095a
+# (ensemble, candidates (batch,) bool) -> passed (batch,) bool; only candidates are judged
 AttractorTest = Callable[[Ensemble, np.ndarray], np.ndarray]
-"""(ensemble, candidates (batch,) bool) -> passed (batch,) bool; only candidates are judged."""
 
 
 def is_whole(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
@@ -52,8 +52,8 @@ def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 20,
     return passed
 
 
+# what a trajectory is that fails the test, and the test
 DEFAULT_TESTS: Mapping[str, AttractorTest] = {"diverged": is_whole, "settled": keeps_moving, "not chaotic": is_chaotic}
-"""The fast battery: what a trajectory is that fails the test, and the test."""
 
 # %% ../nbs/20_attractors.ipynb #f1af4584
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ def write_atomically(path: Path | str, write: Callable[[Path], None]) -> Path:
         Path(temporary).unlink(missing_ok=True)
     return path
 
-# %% ../nbs/30_store.ipynb #4f86cd9c
+# %% ../nbs/30_store.ipynb #a60d7d84
+# GluonTS wants a date for the first point; a flow has none, so all trajectories carry this one
 START = "2000-01-01"
-"""GluonTS wants a date for the first point; a flow has none, so that all trajectories carry this one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def write_trajectory(trajectory: Trajectory | Sequence[Trajectory], path: Path |
                 writer.write_batch(batch)
     return write_atomically(path, write)
 
-# %% ../nbs/30_store.ipynb #d3e65a8f
+# %% ../nbs/30_store.ipynb #b36b6f92
 def read_trajectories(path: Path | str) -> list[Trajectory]:
     """The trajectories of one file; targets are read-only views of a memory map. Raises ValueError for a damaged file."""
     path = Path(path)
@@ -158,7 +158,7 @@ def open_store(path: Path | str, systems: Sequence[str] | None = None) -> Store:
     paths = [path] if path.is_file() else sorted(
         (file for file in path.rglob("*.arrow") if not file.name.startswith(".")), key=_natural_order)
     if not paths:
-        raise FileNotFoundError(f"no trajectory files under {path}; make some with: chronos-dysts generate data_dir={path.parent}")
+        raise FileNotFoundError(f"no trajectory files under {path}; make some with: chronos-dysts generate data_dir=…")
     return Store(paths, systems)
 
 

@@ -23,10 +23,9 @@ import numpy as np
 __all__ = ['SMOOTH_FUNCTIONS', 'KINK_FUNCTIONS', 'NUMPY_FUNCTIONS', 'FAMILIES', 'System', 'check_name', 'trace', 'family_reasons',
            'catalogue', 'get_system', 'Split', 'split_systems', 'stream_key', 'perturb_parameters']
 
-# %% ../nbs/00_systems.ipynb #ba751173
+# %% ../nbs/00_systems.ipynb #acad3183
 SMOOTH_FUNCTIONS = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "log", "sqrt")
-KINK_FUNCTIONS = ("abs", "sign", "step", "min", "max")
-"""Functions that are not smooth; `step(u)` is 1 for u > 0, else 0."""
+KINK_FUNCTIONS = ("abs", "sign", "step", "min", "max")  # step(u) is 1 for u > 0, else 0
 
 NUMPY_FUNCTIONS: dict[str, Callable] = {name: getattr(np, name) for name in SMOOTH_FUNCTIONS} | {
     "abs": np.abs, "sign": np.sign, "step": lambda u: np.heaviside(u, 0.0), "min": np.minimum, "max": np.maximum}
@@ -448,7 +447,7 @@ def _metadata() -> dict[str, dict]:
     from importlib import resources
     return json.loads(resources.files("dysts").joinpath("data/chaotic_attractors.json").read_text())
 
-# %% ../nbs/00_systems.ipynb #d863b1f7
+# %% ../nbs/00_systems.ipynb #17e67a23
 _FAMILY_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Lorenz", ("LorenzBounded", "LorenzCoupled", "LorenzStenflo", "HyperLorenz", "HyperJha", "Chen", "LuChen",
                 "RayleighBenard", "PanXuZhou", "Tsucs2", "DequanLi", "VallisElNino", "SprottB", "SprottC", "HyperBao",
@@ -477,8 +476,8 @@ _FAMILY_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("HenonHeiles", ("NuclearQuadrupole",), "the cubic potential of Henon-Heiles, with quartic terms added"),
     ("BeerRNN", ("Hopfield",), "a network of sigmoids, in its inputs or in its outputs as variables"),
 )
+# the family of those flows that are not the founder of their own
 FAMILIES: dict[str, str] = {member: family for family, members, _ in _FAMILY_TABLE for member in members}
-"""Family of the flows that are not the founder of their own."""
 
 
 def family_reasons() -> dict[str, str]:
