@@ -176,7 +176,7 @@ def plot_attractor(x,  # (dim, time), or a mapping of label to (dim, time)
     if len(several) > 1: ax.legend(loc="upper left")
     return figure
 
-# %% ../nbs/05_plots.ipynb #866f42f3
+# %% ../nbs/05_plots.ipynb #9b4830fe
 @styled
 def plot_forecast(context,  # (dim, context_length)
                   truth,  # (dim, prediction_length), or None where nobody knows
@@ -190,6 +190,7 @@ def plot_forecast(context,  # (dim, context_length)
                   context_shown: int | None = None,  # so many last points of the context; default: as many as are forecast
                   max_channels: int = 3,  # more coordinates than this are not drawn
                   looks: Mapping[str, Mapping] | None = None,  # from `palette`, to keep colours over several figures
+                  width: float = 7.0,  # inches
                   title: str | None = None,
                   ) -> Figure:
     "Context, truth and the forecasts of one window, one panel for each coordinate, time counted from the last known point."
@@ -202,7 +203,7 @@ def plot_forecast(context,  # (dim, context_length)
     shown = min(context.shape[1], context_shown or horizon)
     looks, names, bands = looks or palette(medians), _names(dim, names), bands or {}
     panels = min(dim, max_channels)
-    figure = Figure(figsize=(7, 0.75 + 1.3 * panels))
+    figure = Figure(figsize=(width, 0.75 + 1.3 * panels))
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     past, unit = _time(shown, 1 - shown, dt, period)
     ahead, _ = _time(horizon + 1, 0, dt, period)
@@ -223,7 +224,7 @@ def plot_forecast(context,  # (dim, context_length)
     axes[-1].set_xlabel(unit.replace("time", "time from the last known point"))
     axes[0].margins(x=0.01)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(5, len(labels)), handlelength=1.8, columnspacing=1.2)
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(int(width / 1.4), len(labels)), handlelength=1.8, columnspacing=1.2)
     if title or dim > panels: axes[0].set_title("  ".join(filter(None, [title, f"({panels} of {dim} coordinates)" if dim > panels else ""])))
     return figure
 
