@@ -11,6 +11,7 @@ DIRECTIVE = re.compile(r"^\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
 CALLOUT = re.compile(r"^(:{3,})\s*\{\s*\.callout-(\w+)([^}]*)\}\s*$")
 DIV = re.compile(r"^:{3,}\s*(\{.*\})?\s*$")
 HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*$")
+NAMED = re.compile(r"^(#{1,6}\s.*?)\s*\{([#.][^}]*)\}\s*$")
 FENCE = re.compile(r"^\s*(```+|~~~+)")
 LINK = re.compile(r"(\]\()([^)\s]+)((?:\s+\"[^\"]*\")?\))")
 SOURCE = re.compile(r"^\[source\]\(([^)]*)\)\{[^}]*\}\s*$", re.MULTILINE)
@@ -61,6 +62,24 @@ class Site:
         if len(set(self.pages.values())) < len(self.pages):
             raise SystemExit(f"two notebooks have the same page: {sorted(self.pages.values())}")
         self.labels = {}  # (page, symbol) → label
+        self.modules = {}  # module file → page, in the order of the notebooks
+        self.order = {}  # page → {name defined at the top of its module: line}
+        for name, page in self.pages.items():
+            nb = json.loads((folder / name).read_text(encoding="utf-8"))
+            code = "\n".join(text_of(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "code")
+            target = re.search(r"^\s*#\|\s*default_exp\s+(\S+)", code, re.MULTILINE)
+            module = target[1].replace(".", "/") + ".py" if target else ""
+            if module and (tree / self.package / module).exists():
+                self.modules[module] = page
+                self.order[page] = {name: node.lineno for name, node in self.definitions(module).items()}
+
+    def definitions(self, module):
+        """The classes and functions at the top of a module, by name."""
+        kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        return {node.name: node for node in self.syntax(module).body if isinstance(node, kinds)}
+
+    def syntax(self, module):
+        return ast.parse((self.tree / self.package / module).read_text(encoding="utf-8"))
 
     def label(self, page, symbol):
         label = f"api-{page}-{symbol}".replace("/", "-").replace(".", "-").replace("_", "-").lower()
@@ -131,6 +150,10 @@ def markdown(source, site, page):
             elif closing:
                 lines.append(closing.pop())
             continue
+        named = NAMED.match(line)
+        if named:
+            label = re.search(r"#([\w-]+)", named[2])
+            line = (f"({label[1]})=\n" if label else "") + named[1]
         pieces = re.split(r"(`+[^`]*`+)", line)
         joined = []
         for i, piece in enumerate(pieces):
@@ -140,9 +163,9 @@ def markdown(source, site, page):
     return "\n".join(lines)
 
 
-def one_per_line(line, width=88):
-    """A line of parameters that is too long, one parameter a line: split at the commas outside of brackets."""
-    if len(line) <= width or "#" in line or not line.startswith("    "):
+def one_per_line(line):
+    """A line of parameters, one parameter a line: split at the commas outside of brackets."""
+    if "#" in line or not line.startswith("    "):
         return line
     parts, depth, quote = [""], 0, ""
     for character in line.strip():
@@ -160,7 +183,9 @@ def one_per_line(line, width=88):
 def signature(text):
     """The signature in a `show_doc` as a code block of its own class; a class is called one."""
     head, fence, tail = text.partition("\n```\n")
-    text = "\n".join(map(one_per_line, head.split("\n"))) + fence + tail
+    if any(len(line) > 88 for line in head.split("\n")):
+        head = "\n".join(map(one_per_line, head.split("\n")))
+    text = head + fence + tail
     text = re.sub(r"```python\ndef ([A-Z]\w*)\(", r"```python\nclass \1(", text)
     text = re.sub(r"(```python\nclass [^`]*?\))->None:", r"\1:", text)
     return text.replace("```python\n", "```{code-block} python\n:class: signature\n\n", 1)
@@ -178,8 +203,7 @@ def show_doc(text, level, site, page):
     body = text[heading.end() :].strip("\n")
     # nbdev sets the first paragraph in italics; the style sheet knows better.
     body = re.sub(r"(```\n\n)\*(.+?)\*(\n\n|\Z)", r"\1\2\3", body, count=1, flags=re.DOTALL)
-    source = f"[source]({link[1]})\n\n" if link and not link[1].endswith("#LNone") else ""
-    source = f":::{{rst-class}} source-link\n:::\n{source}" if source else ""
+    source = f"{{.source-link}}\n[source]({link[1]})\n\n" if link and not link[1].endswith("#LNone") else ""
     label = site.labels.get((page, symbol)) or site.label(page, symbol)
     return f"({label})=\n{'#' * level} {symbol}\n\n{source}{signature(body)}"
 
@@ -192,6 +216,25 @@ def symbols(nb):
                 found = re.search(r"^#+\s+(.+)$", text_of(out.get("data", {}).get("text/markdown", "")), re.MULTILINE)
                 if found:
                     yield found[1].strip()
+
+
+def in_order(cells, order):
+    """nbdev documents the definitions of one cell from the last to the first: put them in the order of the module."""
+
+    def place(cell):
+        name = re.search(r"show_doc\(\s*([\w.]+)", text_of(cell["source"])) if cell["cell_type"] == "code" else None
+        return order.get(name[1]) if name else None
+
+    found, run = [], []
+    for cell in [*cells, None]:
+        if cell is not None and place(cell) is not None:
+            run.append(cell)
+            continue
+        found += sorted(run, key=place)
+        run = []
+        if cell is not None:
+            found.append(cell)
+    return found
 
 
 def options(source):
@@ -209,7 +252,7 @@ def options(source):
 def adapt_notebook(nb, site, page):
     """One processed notebook for MyST; returns the new notebook."""
     cells, section, matter = [], 1, {}
-    for cell in nb["cells"]:
+    for cell in in_order(nb["cells"], site.order.get(page, {})):
         source = text_of(cell["source"])
         if cell["cell_type"] == "raw":
             if source.startswith("---"):
@@ -256,7 +299,7 @@ def adapt_notebook(nb, site, page):
         cells.append({**cell, "source": code, "outputs": outputs, "metadata": metadata})
     title = f"# {matter.get('title', page)}"
     if matter.get("description"):
-        title += f"\n\n:::{{rst-class}} subtitle\n:::\n{matter['description']}"
+        title += f"\n\n{{.subtitle}}\n{matter['description']}"
     cells.insert(0, {"cell_type": "markdown", "id": "title", "metadata": {}, "source": markdown(title, site, page)})
     metadata = {k: v for k, v in nb.get("metadata", {}).items() if k == "widgets" and has_widgets(nb)}
     metadata |= {
@@ -336,12 +379,11 @@ def first_line(node):
     return (ast.get_docstring(node) or "").strip().split("\n\n")[0].replace("\n", " ")
 
 
-def api(site, origins):
-    """A page that lists what the modules export, one line each; `origins` maps a module file to its page."""
-    lines = ["# API", "", ":::{rst-class} subtitle\n:::", "Everything that the modules export, one line each.", ""]
-    for module, page in origins.items():
-        path = site.tree / site.package / module
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+def api(site):
+    """A page that lists what the modules export, one line each."""
+    lines = ["# API", "", "{.subtitle}", "Everything that the modules export, one line each.", ""]
+    for module, page in site.modules.items():
+        tree = site.syntax(module)
         exported = next(
             (
                 ast.literal_eval(node.value)
@@ -350,9 +392,7 @@ def api(site, origins):
             ),
             [],
         )
-        definitions = {
-            node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        }
+        definitions = site.definitions(module)
         dotted = f"{site.package}.{module.removesuffix('.py').replace('/', '.')}"
         lines += [f"## {dotted}", "", first_line(tree) + f" ([the notebook]({page}.ipynb))", ""]
 
@@ -375,20 +415,6 @@ def api(site, origins):
     return "\n".join(lines)
 
 
-def origins(site):
-    """The module file that each notebook exports to, in the order of the notebooks: {"metrics.py": "metrics", …}."""
-    found = {}
-    for name, page in site.pages.items():
-        nb = json.loads((site.tree / site.notebooks_folder / name).read_text(encoding="utf-8"))
-        code = "\n".join(text_of(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "code")
-        target = re.search(r"^\s*#\|\s*default_exp\s+(\S+)", code, re.MULTILINE)
-        if target:
-            module = target[1].replace(".", "/") + ".py"
-            if (site.tree / site.package / module).exists():
-                found[module] = page
-    return found
-
-
 def adapt(processed, source, tree, settings):
     """Write Sphinx' source folder from nbdev's `_proc`; returns whether any page has widgets."""
     site = Site(tree, settings)
@@ -405,7 +431,7 @@ def adapt(processed, source, tree, settings):
         target = source / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nb, indent=1), encoding="utf-8")
-    (source / "api.md").write_text(api(site, origins(site)), encoding="utf-8")
+    (source / "api.md").write_text(api(site), encoding="utf-8")
     for path in processed.rglob("*"):
         if path.is_file() and path.suffix not in {".ipynb", ".yml", ".py"}:
             target = source / path.relative_to(processed)

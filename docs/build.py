@@ -85,13 +85,18 @@ def build(output, work, npm=True):
         wanted = [package for package in SCRIPTS if widgets or not package.startswith("@jupyter-widgets")]
         fetch_scripts(work / "source" / "_static", work / "npm", wanted)
     shutil.copytree(ROOT / "docs" / "_static", work / "source" / "_static", dirs_exist_ok=True)
-    shutil.rmtree(output, ignore_errors=True)
     from sphinx.cmd.build import main
 
-    return main(
-        ["-W", "--keep-going", "-q", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(work / "doctrees")]
-        + ["-E", str(work / "source"), str(output)]
+    # Built inside `work`, since MyST writes a folder beside its output too.
+    shutil.rmtree(work / "html", ignore_errors=True)
+    status = main(
+        ["-W", "--keep-going", "-q", "-E", "-b", "html", "-c", str(ROOT / "docs"), "-d", str(work / "doctrees")]
+        + [str(work / "source"), str(work / "html")]
     )
+    if status == 0:
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(work / "html", output, ignore=shutil.ignore_patterns(".buildinfo*", "_sources"))
+    return status
 
 
 def main(argv=None):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -226,10 +226,16 @@ def execute(path, skip):
             kept[i] = (cell.source, cell.outputs)
             cell.source = "pass"
     client = NotebookClient(
-        nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        nb,
+        timeout=1800,
+        kernel_name="python3",
+        extra_arguments=["--log-level=40"],
+        resources={"metadata": {"path": str(path.parent)}},
     )
+    # With a backend of matplotlib in its environment the kernel would show no figures.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     try:
-        client.execute()
+        client.execute(env=environment)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return time.monotonic() - start, str(error)
     for i, (source, outputs) in kept.items():
@@ -260,7 +266,7 @@ def run(names=(), *, flags=(), jobs=2, root=ROOT):
         sys.exit(f"no notebook in {settings(root)['nbs_path']}/ has {' or '.join(names)} in its name")
     skip = set(settings(root).get("tst_flags", "").split()) - set(flags) | {"eval:false"}
     failed = []
-    with ProcessPoolExecutor(min(jobs, len(paths))) as pool:
+    with ThreadPoolExecutor(min(jobs, len(paths))) as pool:
         for path, (seconds, error) in zip(paths, pool.map(execute, paths, [skip] * len(paths))):
             name = path.relative_to(root)
             print(f"{name}: {'FAILED' if error else 'done'} in {seconds:.0f} s, {path.stat().st_size // 1024} kB", flush=True)
