@@ -27,7 +27,7 @@ help:
 	@echo "make docs       the site, in _docs/"
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make prepare    after an edit of a notebook: clean, export to chronos_dysts/, write README.md, check"
-	@echo "make notebooks  execute all notebooks in place and store what they show"
+	@echo "make notebooks  execute the notebooks in place and store what they show (ARGS=22_metrics: one)"
 	@echo "make bench      the benchmarks"
 	@echo "make wheel      the wheel, in dist/"
 	@echo "make clean      remove what was built (make distclean: $(VENV) too)"

@@ -94,7 +94,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']},<3.14",
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={f"{cfg['lib_name']}.configs": ["*.yaml"]},
+    package_data={cfg["lib_name"]: ["configs/*.yaml"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={
