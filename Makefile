@@ -90,7 +90,7 @@ notebooks: $(VENV)/.dev
 	@$(PY) tools/notebooks.py prepare
 
 bench: $(VENV)/.dev
-	@$(PY) tools/bench.py $(ARGS)
+	@$(PY) benchmarks/run.py $(ARGS)
 
 wheel: $(VENV)/.dev
 	@$(PY) -m build --wheel --no-isolation --outdir dist .
