@@ -14,7 +14,8 @@ import numpy as np
 from .forecasting import Forecast, Standardiser, check_context
 
 # %% auto #0
-__all__ = ['MOTIF_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'lag_distances', 'ContextParroting', 'get_baseline']
+__all__ = ['MOTIF_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'lag_distances', 'decorrelation_lag', 'ContextParroting',
+           'get_baseline']
 
 # %% ../nbs/46_baselines.ipynb #e249032c
 class Persistence:
@@ -65,31 +66,43 @@ def _repeat_last(context: np.ndarray,  # (batch, dim, time)
     steps = context.shape[-1] - lags[:, None] + np.arange(prediction_length) % lags[:, None]
     return np.take_along_axis(context, steps[:, None, :], axis=-1)
 
-# %% ../nbs/46_baselines.ipynb #0615a125
-MOTIF_LENGTHS = (3, 5, 8, 12, 20)
+# %% ../nbs/46_baselines.ipynb #9ec2dff5
+MOTIF_LENGTHS = (1, 2, 3, 5, 8, 12)
 _HELD_BACK_FROM = 0.5  # the earliest cut that the motif length is tried on, as a share of the context
+
+
+def decorrelation_lag(context: np.ndarray,  # (batch, dim, time)
+                      ) -> np.ndarray:  # (batch,), in steps, at least 1
+    "The first lag at which the autocorrelation of every coordinate has been below 1/e once."
+    x = context - context.mean(-1, keepdims=True)
+    length = x.shape[-1]
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(x, 2 * length)) ** 2)[..., :length]
+    below = correlation < np.maximum(correlation[..., :1] / np.e, 1e-300)
+    return np.where(below.any(-1), below.argmax(-1), 1).max(-1).clip(1)
 
 
 class ContextParroting:
     """Repeat what followed the stretch of the context that resembles its end most (Zhang and Gilpin 2025). A point forecast.
 
-    Nearest neighbour of the last `motif_length` points in delay space, over all coordinates in units of their standard deviation over the context, not overlapping the motif; the most recent of equally near ones.
+    Nearest neighbour of the last `motif_length` points in delay space, over all coordinates in units of their standard deviation over the context, not overlapping the motif and at least `exclude` steps back; the most recent of equally near ones.
     Past the end of the context the copied segment is repeated. With `motif_length=None` the length is chosen for each window among `motif_lengths` on held-back ends of its own context.
-    A context needs at least `2 * motif_length` points (6 with the default); `ValueError` otherwise.
+    A context needs at least `2 * motif_length` points (2 with the default); `ValueError` otherwise.
     """
     name = "parroting"
 
     def __init__(self,
                  motif_length: int | None = None,  # points of the motif; None: chosen for each window
                  motif_lengths: Sequence[int] = MOTIF_LENGTHS,  # to choose from
+                 exclude: int | None = None,  # smallest lag of a neighbour in steps; None: with a fixed motif length any that does not overlap, else the decorrelation time of the context (at most a quarter of it)
                  n_cuts: int = 8,  # so many held-back ends to choose on
                  ):
         lengths = sorted({int(m) for m in ([motif_length] if motif_length is not None else motif_lengths)})
         if not lengths or lengths[0] < 1: raise ValueError(f"a motif has at least one point, not {motif_length if motif_length is not None else tuple(motif_lengths)}")
         if n_cuts < 1: raise ValueError(f"n_cuts must be at least 1, not {n_cuts}")
-        self.motif_length, self.motif_lengths, self.n_cuts = motif_length, tuple(lengths), n_cuts
+        if exclude is not None and exclude < 0: raise ValueError(f"exclude is a number of steps, not {exclude}")
+        self.motif_length, self.motif_lengths, self.exclude, self.n_cuts = motif_length, tuple(lengths), exclude, n_cuts
 
-    def __repr__(self) -> str: return f"ContextParroting(motif_length={self.motif_length})"
+    def __repr__(self) -> str: return f"ContextParroting(motif_length={self.motif_length}, exclude={self.exclude})"
 
     def _feasible(self, length: int) -> list[int]:
         "The motif lengths that fit twice into `length` points."
@@ -97,7 +110,20 @@ class ContextParroting:
         if not feasible: raise ValueError(f"context parroting with a motif of {self.motif_lengths[0]} needs a context of at least {2 * self.motif_lengths[0]} points, not {length}")
         return feasible
 
-    def _errors(self, context: np.ndarray, motifs: Sequence[int], prediction_length: int) -> np.ndarray:
+    def _smallest_lags(self, context: np.ndarray) -> np.ndarray:
+        "The smallest lag of a neighbour for each window, (batch,)."
+        if self.exclude is None and self.motif_length is None: return decorrelation_lag(context)
+        return np.full(len(context), self.exclude or 1)
+
+    @staticmethod
+    def _nearest(context: np.ndarray, motifs: Sequence[int], smallest: np.ndarray) -> np.ndarray:
+        "The lag of the nearest stretch for each motif length, (batch, motif length)."
+        distances = lag_distances(context, motifs)
+        lags = np.arange(1, context.shape[-1])
+        distances[np.broadcast_to((lags < np.minimum(smallest, max(1, context.shape[-1] // 4))[:, None])[:, None], distances.shape)] = np.inf
+        return 1 + distances.argmin(-1)
+
+    def _errors(self, context: np.ndarray, motifs: Sequence[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
         "Mean absolute error of each motif length on the held-back ends, (batch, motif length)."
         length = context.shape[-1]
         held = max(1, min(prediction_length, length // 4))
@@ -105,10 +131,17 @@ class ContextParroting:
         errors = np.zeros((len(context), len(motifs)))
         for cut in cuts:
             past, future = context[..., :cut], context[..., cut:cut + held]
-            lags = 1 + lag_distances(past, motifs).argmin(-1)
+            lags = self._nearest(past, motifs, smallest)
             for i in range(len(motifs)):
                 errors[:, i] += np.abs(_repeat_last(past, lags[:, i], held) - future).mean((-2, -1))
         return errors / len(cuts)
+
+    def _choose(self, context: np.ndarray, motifs: list[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
+        "Index of the best motif length for each window, the longest of equals."
+        testable = [m for m in motifs if 4 * m <= context.shape[-1]] or motifs[:1]  # a quarter can be held back, and twice the motif is left
+        if len(testable) == 1: return np.zeros(len(context), dtype=int)
+        errors = self._errors(context, testable, smallest, prediction_length)
+        return len(testable) - 1 - errors[:, ::-1].argmin(-1)
 
     def neighbours(self,
                    context: Any,  # (batch, dim, context_length)
@@ -116,23 +149,17 @@ class ContextParroting:
                    ) -> tuple[np.ndarray, np.ndarray]:  # lag of the nearest stretch in steps, and motif length, (batch,) each
         "What the parrot copies: how many steps back the nearest stretch ends, and the motif length by which it was found."
         context = check_context(context, prediction_length)
-        context = Standardiser.of(context).apply(context)
         motifs = self._feasible(context.shape[-1])
         lags, chosen = np.empty(len(context), dtype=int), np.empty(len(context), dtype=int)
-        chunk = max(1, (1 << 22) // (len(motifs) * context.shape[-1] * context.shape[1]))
+        chunk = max(1, (1 << 20) // (context.shape[-1] * max(context.shape[1], len(motifs))))  # stays in the cache
         for start in range(0, len(context), chunk):
             part = slice(start, start + chunk)
-            best = self._choose(context[part], motifs, prediction_length)
-            nearest = 1 + lag_distances(context[part], motifs).argmin(-1)
+            windows = Standardiser.of(context[part]).apply(context[part])
+            smallest = self._smallest_lags(windows)
+            best = self._choose(windows, motifs, smallest, prediction_length)
+            nearest = self._nearest(windows, motifs, smallest)
             lags[part], chosen[part] = np.take_along_axis(nearest, best[:, None], axis=-1)[:, 0], np.array(motifs)[best]
         return lags, chosen
-
-    def _choose(self, context: np.ndarray, motifs: list[int], prediction_length: int) -> np.ndarray:
-        "Index of the best motif length for each window, the longest of equals."
-        testable = [m for m in motifs if 4 * m <= context.shape[-1]] or motifs[:1]  # a quarter can be held back, and twice the motif is left
-        if len(testable) == 1: return np.full(len(context), motifs.index(testable[0]))
-        errors = self._errors(context, testable, prediction_length)
-        return len(testable) - 1 - errors[:, ::-1].argmin(-1)
 
     def forecast(self,
                  context: Any,  # (batch, dim, context_length)
