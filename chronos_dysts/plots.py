@@ -22,7 +22,7 @@ from PIL import Image
 __all__ = ['INK', 'STYLE', 'Figure', 'styled', 'palette', 'to_svg', 'plot_trajectory', 'plot_attractor', 'plot_forecast',
            'plot_skill', 'plot_systems']
 
-# %% ../nbs/05_plots.ipynb #b0a4de93
+# %% ../nbs/05_plots.ipynb #5e675e36
 INK = "#1f2328"  # the truth, axes and text; `to_svg` lets the page choose it
 _GREY = "#8b949e"  # the context
 _COLOURS = ("#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#7a5195")
@@ -82,6 +82,12 @@ def to_svg(figure: _MplFigure,
     svg = re.sub(r'(<svg[^>]*?) width="[\d.]+pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r'\1 role="img"', svg, count=1)
     return svg if background else svg.replace(INK, "currentColor")
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    "One legend above all panels, in as few rows as the names fit into."
+    per_row = max(1, int(figure.get_figwidth() * 11.5 / (max(map(len, names), default=1) + 6)))
+    figure.legend(loc="outside upper left", ncols=min(per_row, len(names) or 1), columnspacing=1.4)
 
 
 def _channels(x, name: str) -> np.ndarray:
@@ -228,7 +234,7 @@ def plot_forecast(context,  # (dim, context_length)
     if title or dim > panels: axes[0].set_title("  ".join(filter(None, [title, f"({panels} of {dim} coordinates)" if dim > panels else ""])))
     return figure
 
-# %% ../nbs/05_plots.ipynb #ca358221
+# %% ../nbs/05_plots.ipynb #b147fca3
 @styled
 def plot_skill(horizons: Sequence[float],  # steps ahead
                values: Mapping[str, np.ndarray],  # for each forecaster, (horizon,)
@@ -255,7 +261,7 @@ def plot_skill(horizons: Sequence[float],  # steps ahead
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     ax.set_xticks(horizons if len(horizons) <= 10 else ax.get_xticks())
     if title: ax.set_title(title)
-    figure.legend(loc="outside upper left", ncols=min(4, len(values)))
+    _legend(figure, list(values))
     return figure
 
 
@@ -280,5 +286,5 @@ def plot_systems(systems: Sequence[str],  # names, one row each
     ax.set(yticks=rows, yticklabels=systems, xlabel=xlabel, xlim=(0, None), ylim=(len(systems) - 0.4, -0.6))
     ax.tick_params(axis="y", labelsize=8)
     if title: ax.set_title(title)
-    figure.legend(loc="outside upper left", ncols=min(4, len(values)))
+    _legend(figure, list(values))
     return figure
