@@ -16,6 +16,7 @@ REQUIREMENTS = [
     "chronos-forecasting>=2.2,<3",
     "dysts>=0.96",
     "gluonts[arrow]>=0.16",
+    "huggingface-hub>=1.0",
     "hydra-core>=1.3.2",
     # No wheel elsewhere: there, the integrators fall back to scipy.
     "heyoka>=7.9; sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')",

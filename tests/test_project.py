@@ -129,17 +129,24 @@ def test_what_a_module_imports_is_a_declared_requirement(path):
 # ---- one source ----
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the files that the check looks at, with the uncommitted changes of this tree."""
-    tree = tmp_path / "tree"
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    """The files that the check looks at, with the uncommitted changes of this tree, brought in step."""
+    tree = tmp_path_factory.mktemp("original")
     for path in tracked():
         name = path.relative_to(ROOT)
         if name.parts[0] in {"nbs", "chronos_dysts", "tools", "settings.ini", "README.md", "pyproject.toml"}:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tree / name)
-    notebooks(tree, "prepare")  # so that the copy is in step, whatever this tree is
+    done = notebooks(tree, "prepare")
+    assert done.returncode == 0, done.stderr
     return tree
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    """A copy in step, to change."""
+    return shutil.copytree(original, tmp_path / "tree")
 
 
 def notebooks(tree, command):
