@@ -16,6 +16,8 @@ FENCE = re.compile(r"^\s*(```+|~~~+)")
 LINK = re.compile(r"(\]\()([^)\s]+)((?:\s+\"[^\"]*\")?\))")
 SOURCE = re.compile(r"^\[source\]\(([^)]*)\)\{[^}]*\}\s*$", re.MULTILINE)
 ATTRIBUTES = re.compile(r"(\]\([^)]*\))\{[^}`]*\}")
+FIGURE = re.compile(r"(?<![\w@])@((?:fig|tbl)-[\w-]*\w)")
+SECTION = re.compile(r"(?<![\w@])@(sec-[\w-]*\w)")
 ADMONITIONS = {"note": "note", "tip": "tip", "warning": "warning", "important": "important", "caution": "caution"}
 NUMBER = re.compile(r"^\d+[a-z]?_")
 
@@ -157,7 +159,11 @@ def markdown(source, site, page):
         pieces = re.split(r"(`+[^`]*`+)", line)
         joined = []
         for i, piece in enumerate(pieces):
-            joined.append(piece if i % 2 else ATTRIBUTES.sub(r"\1", piece))
+            if i % 2 == 0:
+                piece = ATTRIBUTES.sub(r"\1", piece)
+                piece = FIGURE.sub(r"{numref}`\1`", piece)
+                piece = SECTION.sub(r"[](#\1)", piece)
+            joined.append(piece)
         line = LINK.sub(lambda m: m[1] + site.target(m[2], page) + m[3], "".join(joined))
         lines.append(line)
     return "\n".join(lines)

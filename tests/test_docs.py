@@ -107,6 +107,7 @@ def small_site(adapter, tmp_path):
         ("metrics", "[a](https://y.org){target=\"_blank\"}", "[a](https://y.org)"),
         ("metrics", "`[a](45_forecasting.ipynb)`{.python}", "`[a](forecasting.ipynb)`{.python}"),
         ("metrics", "## Units {#sec-units}", "(sec-units)=\n## Units"),
+        ("metrics", "see @fig-a, @sec-units.", "see {numref}`fig-a`, [](#sec-units)."),
         ("metrics", "::: {.callout-tip}\nhm\n:::", ":::{tip}\nhm\n:::"),
         ("metrics", '::: {.callout-note title="So"}\nhm\n:::', ":::{admonition} So\n:class: note\nhm\n:::"),
         ("metrics", "::: {.panel}\nhm\n:::", "hm\n"),
