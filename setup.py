@@ -26,6 +26,8 @@ REQUIREMENTS = [
     "matplotlib>=3.9",
     "numpy>=2.0,<3",
     "omegaconf>=2.3",
+    # Without it GluonTS warns at every import, and reads metadata slowly.
+    "orjson>=3.9",
     "pandas>=2.2,<3",
     "pillow>=10.3",
     "pyarrow>=17",
