@@ -36,8 +36,8 @@ from .tokenizers import MeanScaleBins
 
 # %% auto #0
 __all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'check_family', 'build', 'family_of', 'locate', 'load_model',
-           'lengths', 'set_lengths', 'versions', 'save', 'sample_paths', 'ChronosForecaster', 'T5Forecaster',
-           'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
+           'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'sample_paths', 'ChronosForecaster',
+           'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
 
 # %% ../nbs/51_models.ipynb #55e801f0
 FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")
@@ -151,7 +151,7 @@ def family_of(config: PretrainedConfig | Mapping[str, Any],  # the `config.json`
                          + (f"its chronos_config is that of {really}" if really != family else f"its architecture is {architecture}") + ": correct its config.json")
     return family
 
-# %% ../nbs/51_models.ipynb #f01651b8
+# %% ../nbs/51_models.ipynb #c782193a
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"]  # no pickles, no code
 
@@ -231,6 +231,11 @@ def load_model(model_id: str | os.PathLike,  # a checkpoint directory or a hub n
     wrong = sorted(map(str, info["missing_keys"])) + sorted(map(str, info.get("mismatched_keys", ())))
     if wrong: raise ValueError(f"{model_id} does not hold the weights of a whole {found} model: missing or of another shape are {', '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}")
     return _for_trainer(model)
+
+
+def load_made(model_id: str | os.PathLike) -> dict[str, Any]:
+    "How a checkpoint was made, as far as it tells: the record that `save` wrote, or nothing."
+    return json.loads((locate(model_id) / "config.json").read_text()).get("chronos_dysts") or {}
 
 
 def lengths(model: PreTrainedModel) -> tuple[int, int]:
