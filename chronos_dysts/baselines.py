@@ -66,7 +66,7 @@ def _repeat_last(context: np.ndarray,  # (batch, dim, time)
     steps = context.shape[-1] - lags[:, None] + np.arange(prediction_length) % lags[:, None]
     return np.take_along_axis(context, steps[:, None, :], axis=-1)
 
-# %% ../nbs/46_baselines.ipynb #9ec2dff5
+# %% ../nbs/46_baselines.ipynb #878570e0
 MOTIF_LENGTHS = (1, 2, 3, 5, 8, 12)
 _HELD_BACK_FROM = 0.5  # the earliest cut that the motif length is tried on, as a share of the context
 
@@ -151,7 +151,7 @@ class ContextParroting:
         context = check_context(context, prediction_length)
         motifs = self._feasible(context.shape[-1])
         lags, chosen = np.empty(len(context), dtype=int), np.empty(len(context), dtype=int)
-        chunk = max(1, (1 << 20) // (context.shape[-1] * max(context.shape[1], len(motifs))))  # stays in the cache
+        chunk = max(1, (1 << 17) // (context.shape[-1] * max(context.shape[1], len(motifs))))  # stays in the cache
         for start in range(0, len(context), chunk):
             part = slice(start, start + chunk)
             windows = Standardiser.of(context[part]).apply(context[part])

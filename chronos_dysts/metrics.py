@@ -64,13 +64,17 @@ def mase(truth,  # (…, time)
     if not 1 <= season < context.shape[-1]: raise ValueError(f"season must lie between 1 and the length of the context less one, {context.shape[-1] - 1}, not {season}")
     return _ratio(mae(truth, forecast), np.abs(context[..., season:] - context[..., :-season]).mean(-1))
 
-# %% ../nbs/22_metrics.ipynb #a85dc0a2
+# %% ../nbs/22_metrics.ipynb #aa4a7a98
 def _smape_terms(truth: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     "|error| / (|truth| + |forecast|) at each step: 0 where both vanish, 1 for an infinite forecast."
-    total = np.abs(truth) + np.abs(forecast)
-    with np.errstate(invalid="ignore", over="ignore"):
-        terms = np.abs(forecast - truth) / np.where(total == 0, 1.0, total)
-    return np.where(np.isinf(forecast) & np.isfinite(truth), 1.0, terms)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        terms = np.abs(forecast - truth)
+        terms /= np.abs(truth) + np.abs(forecast)
+    odd = ~np.isfinite(terms)
+    if odd.any():
+        terms[odd & (truth == 0) & (forecast == 0)] = 0.0
+        terms[odd & np.isinf(forecast) & np.isfinite(truth)] = 1.0
+    return terms
 
 
 def smape200(truth,  # (…, time)
@@ -86,7 +90,7 @@ def smape100(truth,  # (…, time)
     "Symmetric mean absolute percentage error on the scale from 0 to 100: half of `smape200`."
     return 100 * _smape_terms(*_pair(truth, forecast)).mean(-1)
 
-# %% ../nbs/22_metrics.ipynb #021eabae
+# %% ../nbs/22_metrics.ipynb #845f865e
 def _quantiles(truth, quantiles, levels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     truth, quantiles, levels = np.asarray(truth, dtype=float), np.asarray(quantiles, dtype=float), np.asarray(levels, dtype=float)
     if quantiles.shape != (*truth.shape, len(levels)):
@@ -102,7 +106,15 @@ def quantile_loss(truth,  # (…, time)
     "Twice the pinball loss, mean over steps and levels: approximates the CRPS, and is the mean absolute error of a point forecast at symmetric levels."
     truth, quantiles, levels = _quantiles(truth, quantiles, levels)
     error = truth[..., None] - quantiles
-    return 2 * np.maximum(levels * error, (levels - 1) * error).mean((-2, -1))
+    with np.errstate(invalid="ignore", over="ignore"):
+        weighted = error @ levels  # level × error, and below the quantile one error less
+        below = np.minimum(error, 0, out=error).sum((-2, -1))
+        loss = np.array(2 * (weighted.sum(-1) - below) / (truth.shape[-1] * len(levels)))
+        odd = np.isnan(loss)
+        if odd.any():  # a quantile that is infinite costs infinitely much, and is not undefined
+            error = truth[odd][..., None] - quantiles[odd]
+            loss[odd] = 2 * np.maximum(levels * error, (levels - 1) * error).mean((-2, -1))
+    return loss[()]
 
 
 def wql(truth,  # (…, time)
