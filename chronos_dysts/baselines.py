@@ -66,8 +66,8 @@ def _repeat_last(context: np.ndarray,  # (batch, dim, time)
     steps = context.shape[-1] - lags[:, None] + np.arange(prediction_length) % lags[:, None]
     return np.take_along_axis(context, steps[:, None, :], axis=-1)
 
-# %% ../nbs/46_baselines.ipynb #878570e0
-MOTIF_LENGTHS = (1, 2, 3, 5, 8, 12)
+# %% ../nbs/46_baselines.ipynb #ff4b757d
+MOTIF_LENGTHS = (1, 2, 3, 5, 8, 12, 20, 30)
 _HELD_BACK_FROM = 0.5  # the earliest cut that the motif length is tried on, as a share of the context
 
 
@@ -94,7 +94,7 @@ class ContextParroting:
                  motif_length: int | None = None,  # points of the motif; None: chosen for each window
                  motif_lengths: Sequence[int] = MOTIF_LENGTHS,  # to choose from
                  exclude: int | None = None,  # smallest lag of a neighbour in steps; None: with a fixed motif length any that does not overlap, else the decorrelation time of the context (at most a quarter of it)
-                 n_cuts: int = 8,  # so many held-back ends to choose on
+                 n_cuts: int = 24,  # so many held-back ends to choose on
                  ):
         lengths = sorted({int(m) for m in ([motif_length] if motif_length is not None else motif_lengths)})
         if not lengths or lengths[0] < 1: raise ValueError(f"a motif has at least one point, not {motif_length if motif_length is not None else tuple(motif_lengths)}")

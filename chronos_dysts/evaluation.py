@@ -647,7 +647,7 @@ def _yaml(value: Mapping[str, Any]) -> str:
     import yaml
     return yaml.safe_dump(json.loads(json.dumps(value, default=str)), sort_keys=False, allow_unicode=True, width=110)
 
-# %% ../nbs/70_evaluation.ipynb #c45af9f6
+# %% ../nbs/70_evaluation.ipynb #f0a11482
 @dataclass(frozen=True)
 class EvaluationConfig:
     "What `run_evaluation` is asked for; the defaults are those of the command. Raises `ValueError` for values that make no sense."
@@ -808,7 +808,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
     report = write_report(
         folder / "report.html", rows, examples, protocol=protocol, focus=focus, references=("parroting", *(n for n in trained if n != focus), "persistence", "mean"),
         title=f"Forecasts of {len(set(t.system for t in trajectories))} chaotic flows",
-        about={name: f"{getattr(forecasters[name], 'family', 'a model')}, loaded from {config.models[name]}." for name in trained},
+        about={name: _describe(forecasters[name], config.models[name]) for name in trained},
         trained_on=trained_systems(*(forecasters[name] for name in trained)), families=manifest.get("families"),
         points_per_period=float(np.median(per_period)) if np.ptp(per_period) < 0.01 * np.median(per_period) else None,
         made={"configuration": asdict(config), "data set": {k: manifest[k] for k in ("config", "seed", "versions") if k in manifest}, **environment(),
@@ -823,6 +823,17 @@ def _code() -> str:
     "A digest of the code that decides the numbers, so that rows of another version are not taken for those of this one."
     folder = Path(m.__file__).parent
     return hashlib.sha256(b"".join((folder / f"{room}.py").read_bytes() for room in ("metrics", "forecasting", "baselines", "tokenizers", "models", "evaluation"))).hexdigest()
+
+
+def _describe(forecaster: Forecaster, model_id: str) -> str:
+    "What a model is, as far as its checkpoint tells."
+    made, module = getattr(forecaster, "made", None) or {}, getattr(forecaster, "model", None)
+    parts = [getattr(forecaster, "family", "a model")]
+    if hasattr(module, "num_parameters"): parts.append(f"{module.num_parameters() / 1e6:.3g} M weights")
+    parts.append(f"loaded from {model_id}")
+    if made.get("steps") and made.get("systems"): parts.append(f"trained for {_count(made['steps'], 'step')} on {_count(len(made['systems']), 'system')}")
+    elif made.get("systems") == []: parts.append("not trained")
+    return ", ".join(parts) + "."
 
 
 def trained_systems(*forecasters: Forecaster) -> list[str] | None:
