@@ -1,0 +1,11 @@
+"""Forecasts beside baselines: `python scripts/evaluate.py key=value …` is `chronos-dysts evaluate key=value …`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout works without installation
+
+from chronos_dysts.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))
