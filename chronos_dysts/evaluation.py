@@ -389,7 +389,7 @@ def choose_examples(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster]
                                     {name: f[k] for name, f in forecasts.items()}, {name: float(v[k]) for name, v in values.items()}, metric, owner.dt, owner.period))
     return examples
 
-# %% ../nbs/70_evaluation.ipynb #ae9b1a06
+# %% ../nbs/70_evaluation.ipynb #f2ae312a
 def headline(rows: pd.DataFrame,
              protocol: Protocol,
              focus: str,  # the forecaster that the sentences are about
@@ -407,14 +407,15 @@ def headline(rows: pd.DataFrame,
                  f"the median over {_count(line.n_systems, 'system')}" + (f"; on {_count(line.n_undefined_windows, 'window')} of {line.n_windows} it is not defined." if line.n_undefined_windows else ".")]
     for reference in references:
         if reference == focus or reference not in set(rows["forecaster"]): continue
-        lines = compare(rows[(rows["metric"] == metric) & rows["forecaster"].isin([focus, reference])], reference, seed=seed)
+        # the sMAPE of a forecast of the mean is 100 for every flow, worse than that of random numbers: there the MAE decides
+        by = "mae" if reference == "mean" and metric.startswith("smape") and "mae" in protocol.metrics else metric
+        lines = compare(rows[(rows["metric"] == by) & rows["forecaster"].isin([focus, reference])], reference, seed=seed)
         if not len(lines): continue
         at = {verdict: ", ".join(map(str, group["horizon"])) for verdict, group in lines.groupby("verdict", sort=False)}
         words = {"better": "better than", "worse": "worse than", "undecided": "not distinguishable from"}
-        last = lines.iloc[-1]
-        name = _quoted(reference)
+        last, name = lines.iloc[-1], _quoted(reference)
         said = "; ".join(f"{words[v]} {name} over {h} steps" for v, h in at.items()) if len(at) > 1 else f"{words[last.verdict]} {name} at every horizon" if last.verdict != "undecided" else f"at no horizon distinguishable from {name}"
-        sentences.append(f"It is {said}; over {horizon} steps it is better on {last.wins} of {_count(last.n_systems, 'system')}.")
+        sentences.append(("It is " if by == metric else f"In {METRICS[by].label} it is ") + f"{said}; over {last.horizon} steps it is better on {last.wins} of {_count(last.n_systems, 'system')}.")
     return sentences
 
 
