@@ -353,7 +353,7 @@ def sample_paths(model: T5ForConditionalGeneration,
         paths = torch.cat([paths, bins.decode(torch.cat(drawn, -1), scale)], -1)
     return paths.reshape(rows, samples, steps)
 
-# %% ../nbs/51_models.ipynb #4d832a9e
+# %% ../nbs/51_models.ipynb #15ad4b1b
 class ChronosForecaster(ABC):
     """A pretrained model as a `Forecaster`. Made by `load`.
 
@@ -375,7 +375,7 @@ class ChronosForecaster(ABC):
         """The predictive distribution of each window. Windows do not influence each other (Chronos-2 mixes the coordinates of a window, no more).
 
         Horizons beyond `self.prediction_length`: a T5 continues each of its paths; Bolt and Chronos-2 do as packaged, they feed nine quantiles back as if they were paths and read quantiles off their mixture.
-        Raises `ValueError` for a context that `check_context` refuses.
+        A coordinate that is constant in the context gives no unit to forecast in: it is forecast to stay. Raises `ValueError` for a context that `check_context` refuses.
         """
         x = check_context(context, prediction_length)[..., -self.context_length:]
         standard = Standardiser.of(x) if self.standardise else None
@@ -384,7 +384,7 @@ class ChronosForecaster(ABC):
         rows = x.shape[1] * (len(LEVELS) if prediction_length > self.prediction_length else 1)
         chunks = values.split(max(1, self.batch_size // rows))
         with torch.no_grad(): answer = np.concatenate([self._answer(chunk.to(self.model.device), int(prediction_length)) for chunk in chunks]).astype(np.float64)
-        return self._forecast(answer if standard is None else self._units(answer, standard))
+        return self._forecast(answer if standard is None else self._units(answer, np.where(standard.constant, 0.0, standard.scale), standard.mean))
 
     def predict_quantiles(self, inputs: Any, prediction_length: int | None = None, quantile_levels: Sequence[float] = LEVELS, **kwargs: Any) -> Any:
         "Quantiles and mean as chronos-forecasting's `predict_quantiles` gives them, of series as they are: nothing is standardised here."
@@ -402,8 +402,8 @@ class ChronosForecaster(ABC):
 
     def _forecast(self, answer: np.ndarray) -> Forecast: return Forecast.from_quantiles(answer)
 
-    def _units(self, answer: np.ndarray, standard: Standardiser) -> np.ndarray:  # (batch, dim, time, level)
-        return answer * standard.scale[..., None] + standard.mean[..., None]
+    def _units(self, answer: np.ndarray, scale: np.ndarray, mean: np.ndarray) -> np.ndarray:  # (batch, dim, time, level)
+        return answer * scale[..., None] + mean[..., None]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}: {self.model.num_parameters() / 1e6:.2f} M weights, context {self.context_length}, horizon {self.prediction_length})"
@@ -432,8 +432,8 @@ class T5Forecaster(ChronosForecaster):
 
     def _forecast(self, answer: np.ndarray) -> Forecast: return Forecast.from_samples(answer)
 
-    def _units(self, answer: np.ndarray, standard: Standardiser) -> np.ndarray:  # (batch, sample, dim, time)
-        return answer * standard.scale[:, None] + standard.mean[:, None]
+    def _units(self, answer: np.ndarray, scale: np.ndarray, mean: np.ndarray) -> np.ndarray:  # (batch, sample, dim, time)
+        return answer * scale[:, None] + mean[:, None]
 
 
 def _predict(pipeline: BaseChronosPipeline, context: torch.Tensor, prediction_length: int, **kwargs: Any) -> Any:
