@@ -15,7 +15,7 @@ from .integration import Ensemble, Outcome, largest_lyapunov
 # %% auto #0
 __all__ = ['AttractorTest', 'DEFAULT_TESTS', 'is_whole', 'keeps_moving', 'is_chaotic', 'Verdict', 'validate']
 
-# %% ../nbs/20_attractors.ipynb #b937095a
+# %% ../nbs/20_attractors.ipynb #b013ca4d
 # (ensemble, candidates (batch,) bool) -> passed (batch,) bool; only candidates are judged
 AttractorTest = Callable[[Ensemble, np.ndarray], np.ndarray]
 
@@ -38,15 +38,20 @@ def keeps_moving(ensemble: Ensemble, candidates: np.ndarray, *, share: float = 0
         return candidates & (deviation > threshold * typical).all(-1) & resolved.all(-1)
 
 
-def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 20, threshold: float = 0.1) -> np.ndarray:
+def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 20, settle: int = 10,
+               threshold: float = 0.1) -> np.ndarray:
     """Twins started at the trajectory's last state separate: the largest Lyapunov exponent times the period exceeds
-    `threshold`, from `periods` periods."""
+    `threshold`, measured over `periods` periods behind the first `settle`.
+
+    On a torus twins separate as well, in proportion to time; of that, ln((settle + periods) / settle) / periods = 0.055 is
+    left here, below the threshold.
+    """
     lanes = np.flatnonzero(candidates)
     passed = np.zeros(len(candidates), bool)
     if len(lanes):
         system = ensemble.system
         exponents = largest_lyapunov(system, ensemble.params[lanes], ensemble.states[lanes, :, -1], periods=periods,
-                                     start=float(ensemble.times[-1]))
+                                     settle=settle, start=float(ensemble.times[-1]))
         with np.errstate(invalid="ignore"):
             passed[lanes] = exponents * system.period > threshold
     return passed

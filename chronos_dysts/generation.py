@@ -26,7 +26,7 @@ from .systems import Split, System, get_system, perturb_parameters, split_system
 # %% auto #0
 __all__ = ['GenerationConfig', 'SystemReport', 'Draw', 'draw_systems', 'generate_system', 'generate']
 
-# %% ../nbs/31_generation.ipynb #a3c8a609
+# %% ../nbs/31_generation.ipynb #7d2813ec
 @dataclass(frozen=True)
 class GenerationConfig:
     """What a data set is made of; the keys of `chronos-dysts generate`.
@@ -62,6 +62,8 @@ class GenerationConfig:
             raise ValueError(f"perturbation and transient may not be negative: {self.perturbation}, {self.transient}")
         if isinstance(self.systems, str):
             object.__setattr__(self, "systems", [self.systems])
+        if self.systems is not None and not self.systems:
+            raise ValueError("systems is empty: name some, or leave it null for the whole catalogue")
         if self.split is not None and (not self.split or "/" in self.split or self.split.startswith(".") or self.split == "systems"):
             raise ValueError(f"split has to be a plain folder name such as 'train' or 'test', not {self.split!r}")
 
@@ -186,7 +188,7 @@ def _write_draw(system: System, draw: Draw, split: str, first_sample: int, confi
         files[relative] = checksum(path)
     return files
 
-# %% ../nbs/31_generation.ipynb #009cf72b
+# %% ../nbs/31_generation.ipynb #e8ec29c2
 def generate(config: Mapping | GenerationConfig, console: Console | None = None) -> list[SystemReport]:
     """Make the data set that `config` describes (see `GenerationConfig`), or complete it; one report for each system.
 
@@ -197,9 +199,10 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
     splits = config.split_of_systems()
     work = [(name, split) for split, names in splits.items() for name in names]
     _claim_directory(config, splits)
+    console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     reports = []
-    with Progress(*columns, console=console, transient=True, disable=console.quiet) as progress:
+    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as progress:
         task = progress.add_task(f"generate {config.data_dir}", total=len(work))
         jobs = Parallel(n_jobs=config.workers, backend="threading", return_as="generator_unordered")(
             delayed(generate_system)(name, split, config) for name, split in work)

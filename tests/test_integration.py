@@ -1,0 +1,128 @@
+"""Integration: against scipy on every flow, independence of the batch, outcomes."""
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from chronos_dysts import integration
+from chronos_dysts.integration import (Outcome, has_heyoka, integrate_ensemble, largest_lyapunov, sample_initial_conditions)
+from chronos_dysts.systems import System, catalogue, get_system, perturb_parameters, stream_key
+
+heyoka = pytest.mark.skipif(not has_heyoka(), reason="heyoka has no wheel for this platform")
+SMOOTH = ("Lorenz", "Aizawa", "Duffing", "HyperLorenz", "DoublePendulum", "OscillatingFlow", "Torus", "CellCycle", "BeerRNN", "YuWang")
+KINKED = ("Chua", "MultiChua", "Colpitts", "AnishchenkoAstakhov", "CellularNeuralNetwork", "FluidTrampoline", "SprottMore",
+          "SanUmSrisuchinwong", "BelousovZhabotinsky", "MacArthur")
+SHORT = {"LiuChen": 0.5, "InteriorSquirmer": 0.2}  # they amplify 1e-12 to 1e-3 within a period
+
+
+def deviation(name, engine, tolerance=1e-7):
+    """Largest error over a period against scipy at 1e-13, in standard deviations, at perturbed parameters."""
+    system = get_system(name)
+    system = system.with_params(perturb_parameters(system, np.random.default_rng(stream_key(name)), 0.02)[0])
+    points = int(100 * SHORT.get(name, 1.0)) + 1
+    ours = integrate_ensemble(system, length=points, engine=engine)
+    assert ours.ok.all()
+    field, p = system.field(), system.parameter_values
+    exact = solve_ivp(lambda t, x: field(x, t, p), (0, ours.times[-1]), system.ic, method="DOP853", rtol=1e-13,
+                      atol=1e-13 * np.array(system.scale or np.ones(system.dim)), t_eval=ours.times, max_step=system.period / 200).y
+    return (np.abs(ours.states[0] - exact) / (exact.std(1, keepdims=True) + 1e-12)).max()
+
+
+@heyoka
+@pytest.mark.parametrize("name", SMOOTH + KINKED)
+def test_taylor_steps_agree_with_scipy(name):
+    assert deviation(name, "auto") < 1e-6
+
+
+@pytest.mark.parametrize("name", [*SMOOTH[:7], *KINKED[:4]])
+def test_dop853_agrees_with_scipy(name):
+    assert deviation(name, "dop853") < 1e-5
+
+
+@heyoka
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in catalogue() if name not in {*SMOOTH, *KINKED, "StickSlipOscillator"}])
+def test_every_other_flow_agrees_with_scipy(name):
+    assert deviation(name, "auto") < 1e-5
+
+
+@heyoka
+@pytest.mark.parametrize("name", ["Lorenz", "Chua", "SprottQ", "Duffing"])
+def test_a_trajectory_does_not_depend_on_its_company(name):
+    system, rng = get_system(name), np.random.default_rng(0)
+    sets = perturb_parameters(system, rng, 0.2, 21)
+    together = integrate_ensemble(system, sets, length=300)
+    order = rng.permutation(21)
+    shuffled = integrate_ensemble(system, sets[order], length=300)
+    np.testing.assert_array_equal(together.outcome[order], shuffled.outcome)
+    np.testing.assert_array_equal(together.states[order], shuffled.states)
+    np.testing.assert_array_equal(together.states[4], integrate_ensemble(system, sets[4], length=300).states[0])
+
+
+@pytest.mark.parametrize("engine", [pytest.param("heyoka", marks=heyoka), "dop853"])
+@pytest.mark.parametrize("name", ["Lorenz", "Torus"])
+def test_two_halves_make_a_whole(name, engine):
+    system = get_system(name)
+    whole = integrate_ensemble(system, length=101, engine=engine)
+    middle = whole.states[:, :, 50]
+    second = integrate_ensemble(system, ics=middle, length=51, start=float(whole.times[50]), engine=engine)
+    np.testing.assert_allclose(second.states[0], whole.states[0, :, 50:], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", [pytest.param("heyoka", marks=heyoka), "dop853"])
+def test_a_transient_is_time_that_is_not_stored(engine):
+    system = get_system("Rossler")
+    whole = integrate_ensemble(system, length=151, engine=engine)
+    cut = integrate_ensemble(system, length=51, transient=1.0, engine=engine)
+    np.testing.assert_allclose(cut.states[0], whole.states[0, :, 100:], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(cut.times, whole.times[100:])
+
+
+@pytest.mark.parametrize("engine", [pytest.param("heyoka", marks=heyoka), "dop853"])
+def test_finite_time_blow_up_is_an_outcome(engine):
+    blow_up = System("BlowUp", ("x",), ("rate*x**2",), (("rate", 1.0),), ic=(1.0,), period=1.0)
+    ensemble = integrate_ensemble(blow_up, np.array([[1.0], [-1.0], [0.2]]), length=200, engine=engine)
+    assert list(ensemble.outcome) == [Outcome.DIVERGED, Outcome.OK, Outcome.OK]
+    assert np.isnan(ensemble.states[0]).all()
+    for lane, rate in ((1, -1.0), (2, 0.2)):  # x = 1 / (1 - rate t)
+        np.testing.assert_allclose(ensemble.states[lane, 0], 1 / (1 - rate * ensemble.times), rtol=1e-9)
+
+
+def test_an_exhausted_budget_is_an_outcome(monkeypatch):
+    monkeypatch.setattr(integration, "STEPS_PER_PERIOD", 64)
+    system = get_system("Lorenz")
+    p = np.repeat(system.parameter_values[:, None], 2, 1)
+    x = np.repeat(np.array(system.ic)[:, None], 2, 1)
+    times = np.linspace(0, 50 * system.period, 100)
+    for integrate in [integration._integrate_dop853] + [integration._integrate_heyoka] * has_heyoka():
+        assert list(integrate(system, x, p, 0.0, times, 1e-12, 100)[1]) == [Outcome.STEP_BUDGET] * 2
+
+
+def test_without_heyoka_it_is_said_once(monkeypatch):
+    monkeypatch.setattr(integration, "has_heyoka", lambda: False)
+    integration._warn_once_about_heyoka.cache_clear()
+    with pytest.warns(UserWarning, match="heyoka is not installed"):
+        first = integrate_ensemble(get_system("Lorenz"), length=50)
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = integrate_ensemble(get_system("Lorenz"), length=50)
+    np.testing.assert_array_equal(first.states, second.states)
+    with pytest.raises(ValueError, match="pip install heyoka"):
+        integrate_ensemble(get_system("Lorenz"), engine="heyoka")
+
+
+@pytest.mark.parametrize("name, exponent, tolerance", [("Lorenz", 0.9056, 0.03), ("SprottB", 0.210, 0.03), ("Thomas", None, None), ("Chua", None, None)])
+def test_largest_exponent(name, exponent, tolerance):
+    system = get_system(name).with_params({"beta": 8 / 3}) if name == "Lorenz" else get_system(name)
+    starts = sample_initial_conditions(system, np.random.default_rng(1), 8)
+    found = largest_lyapunov(system, ics=starts, periods=150).mean()
+    if exponent is None:
+        assert found * system.period > 0.1
+    else:
+        assert abs(found - exponent) < tolerance
+
+
+def test_a_linear_flow_has_the_exponent_of_its_matrix():
+    node = System("Saddle", ("x", "y"), ("0.3*x + y", "-0.5*y"), ic=(1e-3, 1.0), period=1.0, unbounded=("x",))
+    assert abs(largest_lyapunov(node, periods=20, settle=20)[0] - 0.3) < 1e-3  # rounding of a difference of 1e-8 in states of 1e5
