@@ -42,11 +42,30 @@ def stage(tree):
         adapter.split_title(path)
 
 
+# nbdev evaluates annotations; one that only a type checker imports stays a string.
+PROCESS = """
+import inspect
+
+import fastcore.docments
+from nbdev.serve import proc_nbs
+
+
+def signature(symbol, *args, eval_str=False, **options):
+    try:
+        return inspect.signature(symbol, *args, eval_str=eval_str, **options)
+    except NameError:
+        return inspect.signature(symbol, *args, **options)
+
+
+fastcore.docments.signature = signature
+proc_nbs(n_workers=0, force=True)
+"""
+
+
 def process(tree):
     """nbdev's processors over the staged notebooks: directives applied, `show_doc` of every exported symbol."""
-    script = "from nbdev.serve import proc_nbs\nif __name__ == '__main__': proc_nbs(n_workers=0, force=True)"
     env = {**os.environ, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(tree)}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tree, env=env, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", PROCESS], cwd=tree, env=env, text=True, capture_output=True)
     if done.returncode:
         sys.exit(f"nbdev could not process the notebooks:\n{done.stdout}{done.stderr}")
     return tree / "_proc"

@@ -13,14 +13,24 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--weights", action="store_true", help="also run the tests that load pretrained weights from a hub")
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--slow"):
-        return
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="takes minutes: --slow runs it"))
+    def skip(marker, reason):
+        for item in items:
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+    if not config.getoption("--slow"):
+        skip("slow", "takes minutes: --slow runs it")
+    if not config.getoption("--weights"):
+        skip("weights", "needs a hub: --weights runs it")
+    if any("gpu" in item.keywords for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            skip("gpu", "needs an accelerator")
 
 
 @pytest.fixture(scope="session")
