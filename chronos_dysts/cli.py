@@ -219,7 +219,7 @@ def _read_override(override: str, file: str) -> tuple[str, Any, str]:
                          + (f"for a list write {key}=[{text}]" if re.fullmatch(r"[^()\[\]{}]*", text) else f"give {key} one value"))
     return key, value, text
 
-# %% ../nbs/95_cli.ipynb #a65fb4a2
+# %% ../nbs/95_cli.ipynb #8a680ef8
 _ABSENT = object()
 
 
@@ -276,6 +276,8 @@ class _Keys:
         if default is _ABSENT and name not in (self.hints(section) if section in self.command.open else ()):
             if later := self.command.later.get(key.partition(".")[0]):
                 raise NotMadeYet(f"{source}: {key!r} is not made yet; {later}")
+            if section in self.known():
+                raise UsageError(f"{source} has no key {key!r}; {section!r} is one value, and a mapping is written '{section}={{{name}: …}}'")
             raise UsageError(f"{source} has no key {key!r}; {_suggest(key, self.known(), 'its keys')}")
         hint = self.hints(section).get(name, _ABSENT) if not section or section in self.command.open else _ABSENT
         if hint is _ABSENT:
@@ -287,7 +289,8 @@ class _Keys:
     def _checked(self, key: str, value: Any, hint: Any, text: str, source: str) -> Any:
         if isinstance(value, _Unreadable):
             if str not in map(_kind, _options(hint)) or text[:1] in ("[", "{", "'", '"'):
-                raise UsageError(f"{source}: the value of {key!r} cannot be read: {text}. Text with special characters goes into quotes, twice for the shell: \"{key}='…'\"")
+                raise UsageError(f"{source}: the value of {key!r} cannot be read: {text} (lists are written [a,b], mappings {{a: 1}}, "
+                                 f"text with special characters in quotes, and again for the shell: \"{key}='…'\")")
             value = text
         if isinstance(value, str) and "${" in value:
             return value  # refers to another key; what that is, is known at the end
@@ -301,21 +304,23 @@ class _Keys:
 def _compose_file(name: str, folder: Path | None = None) -> dict[str, Any]:
     """A configuration file, ours or in `folder`, composed by Hydra, as nested dicts."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    if folder is None:
-        context = hydra.initialize_config_module("chronos_dysts.configs", version_base="1.3")
-    else:
-        context = hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3")
-    with context:
-        try:
+    outer = GlobalHydra.instance().hydra  # a Hydra application that we are called from goes on afterwards
+    GlobalHydra.instance().clear()
+    try:
+        with (hydra.initialize_config_module("chronos_dysts.configs", version_base="1.3") if folder is None else
+              hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3")):
             return OmegaConf.to_container(hydra.compose(name), resolve=False)
-        except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValueError, AttributeError) as error:
-            where = f"{folder}/{name}.yaml" if folder else f"{name}.yaml"
-            raise UsageError(f"{where} cannot be read: {' '.join(str(error).split())}") from None
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AttributeError) as error:
+        where = f"{folder}/{name}.yaml" if folder else f"{name}.yaml"
+        raise UsageError(f"{where} cannot be read: {' '.join(str(error).split())}") from None
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str | None = None) -> DictConfig:
@@ -355,7 +360,7 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     OmegaConf.set_struct(config, True)
     return config
 
-# %% ../nbs/95_cli.ipynb #670dd2e5
+# %% ../nbs/95_cli.ipynb #bef6fb8a
 OPTIONS = (
     ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ"),
     ("--quiet", "print nothing but errors"),
@@ -365,11 +370,12 @@ OPTIONS = (
 )
 
 
-def _columns(rows: Sequence[tuple[str, str]], width: int, most: int = 36) -> Iterator[str]:
+def _columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     """Two columns, the second wrapped; a first part that is too long has a line for itself."""
+    most = min(36, width // 2)
     left = min(most, max(len(first) for first, _ in rows)) + 2
     for first, second in rows:
-        lines = textwrap.wrap(second, max(width - left - 2, 30)) or [""]
+        lines = textwrap.wrap(second, max(width - left - 2, 20)) or [""]
         if len(first) > most:
             yield f"  {first}"
             first = ""
@@ -390,7 +396,7 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
             "chronos-dysts: Chronos time-series foundation models on dynamical systems", "",
             "chronos-dysts <command> [key=value …] [options]", "", *_columns(rows, width), "",
             "chronos-dysts <command> --help shows the keys of a command.", "", "Options", *_columns(OPTIONS, width), "",
-            "Exit codes: 0 done · 1 could not be done · 2 wrong command, option or setting · 3 not made yet · 130 interrupted"])
+            *textwrap.wrap("Exit codes: 0 done · 1 could not be done · 2 wrong command, option or setting · 3 not made yet · 130 interrupted", width)])
     definition = get_command(command)
     if definition.runs is None:
         body = [_sentence(definition.summary), "", *textwrap.wrap(f"This command is not made yet. Meanwhile, {definition.instead}.", width)]
@@ -399,7 +405,7 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
         head, settings = read_settings(_file_text(definition))
         rows = [(f"{setting.key}={setting.default}" if setting.default else setting.key, setting.comment) for setting in settings]
         body = [*textwrap.wrap(_sentence(head.removeprefix(f"{command}: ")), width), "", f"Keys and their defaults ({definition.config}.yaml)", *_columns(rows, width), "",
-                "Lists: 'key=[a,b]'   mappings: 'key={a: 1}'   nothing: key=null   options: chronos-dysts --help"]
+                *textwrap.wrap("A list is written 'key=[a,b]', a mapping 'key={a: 1}', nothing key=null. Options: chronos-dysts --help", width)]
         usage = f"chronos-dysts {command} [key=value …] [options]"
     examples = [f"  {example}" for example in definition.examples]
     return "\n".join([usage, "", *body, "", "Example" + "s" * (len(examples) > 1), *examples])

@@ -1,0 +1,494 @@
+"""The command line: what each mistake is answered with, how a setting travels, and that it starts at once."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from chronos_dysts import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+MADE = [name for name, command in cli.COMMANDS.items() if command.runs]
+LATER = [name for name, command in cli.COMMANDS.items() if not command.runs]
+COMMAND = [sys.executable, "-c", "import sys; from chronos_dysts.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Run `chronos-dysts` in this process: (exit code, stdout, stderr)."""
+
+    def run(*words):
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def shell(*command, **options):
+    """Run a command in a process of its own, where only `PYTHONPATH` tells where the package is."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **options.pop("env", {})}
+    return subprocess.run([str(word) for word in command], text=True, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=300, **options)
+
+
+def one_error(code, out, err):
+    """The message of a command that failed: one line, no traceback, the configuration not reached."""
+    assert code in (1, 2, 3)
+    assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+# ---- start ----
+
+
+def test_help_starts_at_once_and_loads_nothing_heavy():
+    code = "import json, sys; from chronos_dysts.cli import main; main(['--help']); print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(shell(sys.executable, "-c", code).stdout.splitlines()[-1]))
+    assert not loaded & {"torch", "transformers", "dysts", "numpy", "hydra", "omegaconf", "rich", "yaml", "matplotlib"}
+
+    def seconds():
+        start = time.perf_counter()
+        assert shell(*COMMAND, "--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert statistics.median(seconds() for _ in range(3)) < 1
+
+
+def test_the_console_command_is_declared():
+    try:
+        distribution = importlib.metadata.distribution("chronos-dysts")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    scripts = {point.name: point.value for point in distribution.entry_points if point.group == "console_scripts"}
+    assert scripts == {"chronos-dysts": "chronos_dysts.cli:main"}
+
+
+def test_version(run):
+    import chronos_dysts
+
+    assert run("--version") == (0, f"chronos-dysts {chronos_dysts.__version__}\n", "")
+
+
+# ---- help ----
+
+
+def test_the_overview_names_every_command_and_option(run):
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    assert all(f"  {name} " in out and command.summary.split()[0] in out for name, command in cli.COMMANDS.items())
+    assert all(option in out for option, _ in cli.OPTIONS)
+    assert set(cli.COMMANDS) == {"generate", "discover", "train", "evaluate", "forecast", "probe", "benchmark", "demo"}
+
+
+def test_without_a_command_the_overview_is_an_error(run):
+    code, out, err = run()
+    assert (code, out) == (2, "") and "generate" in err
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command_is_complete_and_fits(name, width):
+    text = cli.help_text(name, width)
+    assert text.startswith(f"chronos-dysts {name}")
+    assert all(example in text for example in cli.COMMANDS[name].examples)
+    above = text.partition("\nExample")[0]
+    keys = {setting.key for setting in cli.read_settings(cli._file_text(cli.COMMANDS[name]))[1]} if name in MADE else ()
+    for line in above.splitlines():
+        assert len(line) <= width or line.strip().partition("=")[0] in keys, "only a long key may stand out"
+    if name in LATER:
+        assert "not made yet" in text
+        return
+    _, settings = cli.read_settings(cli._file_text(cli.COMMANDS[name]))
+    flat = " ".join(text.split())
+    for setting in settings:
+        assert setting.key in text and setting.default in flat
+        if width == 200:
+            assert setting.comment in text
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_key_of_a_file_is_explained(name):
+    head, settings = cli.read_settings(cli._file_text(cli.COMMANDS[name]))
+    assert head.startswith(f"{name}: ") and len(head) < 200
+    for setting in settings:
+        assert setting.comment, f"{setting.key} has no comment"
+    assert {f"{section}.*" for section in cli.COMMANDS[name].open} <= {setting.key for setting in settings}
+    leaves = list(cli._leaves(cli._compose_file(cli.COMMANDS[name].config)))
+    assert leaves == [setting.key for setting in settings if not setting.key.endswith(".*")]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_file_has_the_keys_of_the_room_and_its_defaults(name):
+    """One who calls the room from a notebook gets what one gets who calls the command."""
+    kind = cli._load(cli.COMMANDS[name].schema)
+    plain = json.loads(json.dumps(asdict(kind()), default=str))
+    tree = cli._compose_file(cli.COMMANDS[name].config)
+    assert tree.keys() == plain.keys()
+    sections = {key for key, value in tree.items() if isinstance(value, dict)}
+    assert {key: tree[key] for key in tree.keys() - sections} == {key: plain[key] for key in plain.keys() - sections}
+    kind.from_mapping(tree)
+
+
+def test_the_defaults_of_train_are_those_of_its_file():
+    from chronos_dysts.training import TrainConfig
+
+    assert TrainConfig.from_mapping(cli._compose_file("train")).resolved()["train"] == TrainConfig().resolved()["train"]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_examples_are_valid(name):
+    for example in cli.COMMANDS[name].examples:
+        import shlex
+
+        words = shlex.split(example)
+        assert words[:2] == ["chronos-dysts", name]
+        cli.compose(name, words[2:])
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_command_that_is_not_made_yet_says_what_to_use(name, run):
+    message = one_error(*(result := run(name, "seed=1")))
+    assert result[0] == 3
+    assert message == f"{name} is not made yet; {cli.COMMANDS[name].instead}"
+
+
+# ---- how a setting travels ----
+
+
+def test_the_command_line_goes_over_the_users_file_over_ours(tmp_path):
+    (tmp_path / "generate.yaml").write_text("n_params: 3\nseed: 5\n")
+    config = cli.compose("generate", ["seed=6", "seed=7"], tmp_path)
+    assert (config.n_params, config.seed, config.length) == (3, 7, 1024)
+    assert cli.compose("generate").n_params == 8
+
+
+def test_a_mapping_for_a_section_changes_what_it_names(tmp_path):
+    (tmp_path / "train.yaml").write_text("wandb:\n  project: mine\ntrain:\n  optim: adafactor\n")
+    config = cli.compose("train", ["train={max_steps: 7, adam_beta2: 0.95}"], tmp_path)
+    assert (config.train.max_steps, config.train.adam_beta2, config.train.optim) == (7, 0.95, "adafactor")
+    assert (config.train.log_steps, config.wandb.log, config.wandb.project) == (50, False, "mine")
+
+
+def test_every_field_of_training_arguments_is_a_key():
+    from dataclasses import fields
+
+    from transformers import TrainingArguments
+
+    for field in fields(TrainingArguments):
+        if "None" in str(field.type):
+            assert field.name in cli.compose("train", [f"train.{field.name}=null"]).train
+    config = cli.compose("train", ["train.bf16=true", "train.dataloader_num_workers=2", "train.lr_scheduler_kwargs={num_cycles: 2}"])
+    assert config.train.bf16 is True and config.train.lr_scheduler_kwargs == {"num_cycles": 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("systems=Lorenz", "systems", ["Lorenz"]),
+        ("systems=[Lorenz, Rossler]", "systems", ["Lorenz", "Rossler"]),
+        ("systems=null", "systems", None),
+        ("n_params=1e2", "n_params", 100),
+        ("++n_params=4", "n_params", 4),
+        ("points_per_period=12.5", "points_per_period", 12.5),
+        ("perturbation=0", "perturbation", 0),
+        ("data_dir=2026_07", "data_dir", "2026_07"),
+        ("data_dir=007", "data_dir", "007"),
+        ("data_dir=1e3", "data_dir", "1e3"),
+        ("data_dir=true", "data_dir", "true"),
+        ("data_dir=a b/c", "data_dir", "a b/c"),
+        ("data_dir='a,b'", "data_dir", "a,b"),
+        ("data_dir=run=3/x", "data_dir", "run=3/x"),
+        ("data_dir=/señales/[1]", "data_dir", "/señales/[1]"),
+        ("data_dir=~/x", "data_dir", os.path.expanduser("~/x")),
+        ("data_dir=set-${seed}", "data_dir", "set-0"),
+    ],
+)
+def test_values_arrive_as_what_the_key_wants(override, key, value):
+    config = cli.compose("generate", [override])
+    assert config[key] == value and isinstance(config[key], type(value) if not isinstance(value, list) else object)
+
+
+def test_composing_leaves_no_trace(tmp_path, in_an_empty_folder):
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    (tmp_path / "other.yaml").write_text("x: 1\n")
+    handlers, level = list(logging.root.handlers), logging.root.level
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        cli.compose("generate", ["seed=1"])
+        assert hydra.compose("other").x == 1, "a Hydra application of the user goes on"
+    assert not GlobalHydra.instance().is_initialized()
+    assert Path.cwd() == in_an_empty_folder and list(in_an_empty_folder.iterdir()) == []
+    assert (logging.root.handlers, logging.root.level) == (handlers, level)
+
+
+def test_a_configuration_refuses_other_keys_later():
+    config = cli.compose("generate")
+    with pytest.raises(AttributeError):
+        config.n_param = 3
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "parts"),
+    [
+        ("train", ["train.max_step=3"], ["train.yaml", "'train.max_step'", "did you mean 'train.max_steps'?"]),
+        ("train", ["max_steps=3"], ["train.yaml", "'max_steps'", "did you mean 'train.max_steps'?"]),
+        ("train", ["train.gradient_checkpoint=true"], ["train.yaml", "did you mean 'train.gradient_checkpointing'?"]),
+        ("train", ["modelid=x"], ["train.yaml", "'modelid'", "did you mean 'model_id'?"]),
+        ("train", ["size.d_model=32"], ["train.yaml", "'size.d_model'", "size={d_model: …}"]),
+        ("train", ["train=3"], ["train.yaml", "'train' is a section", "train.max_steps"]),
+        ("train", ["train.learning_rate=fast"], ["train.yaml", "'train.learning_rate'", "a number", "'fast'"]),
+        ("train", ["wandb.log=yes"], ["train.yaml", "'wandb.log'", "true or false", "'yes'"]),
+        ("train", ["train={max_steps: ten}"], ["train.yaml", "'train.max_steps'", "a whole number", "'ten'"]),
+        ("generate", ["n_params=eight"], ["generate.yaml", "'n_params'", "a whole number", "'eight'"]),
+        ("generate", ["n_params=2.5"], ["generate.yaml", "'n_params'", "a whole number", "'2.5'"]),
+        ("generate", ["length=null"], ["generate.yaml", "'length'", "a whole number", "'null'"]),
+        ("generate", ["systems={Lorenz: 1}"], ["generate.yaml", "'systems'", "a list", "null"]),
+        ("generate", ["systems=Lorenz,Rossler"], ["generate.yaml", "systems=[Lorenz,Rossler]"]),
+        ("generate", ["seed=range(3)"], ["generate.yaml", "'seed=range(3)'", "give seed one value"]),
+        ("generate", ["systems=[Lorenz"], ["generate.yaml", "'systems'", "[Lorenz"]),
+        ("generate", ["Lorenz"], ["generate.yaml", "'Lorenz'", "key=value"]),
+        ("generate", ["=3"], ["generate.yaml", "'=3'", "key=value"]),
+        ("generate", ["~seed"], ["generate.yaml", "'~seed'", "seed=null"]),
+        ("generate", ["+colour=red"], ["generate.yaml", "'colour'"]),
+        ("generate", ["hydra.run.dir=x"], ["generate.yaml", "'hydra.run.dir'"]),
+        ("generate", ["data_dir=${nothing}"], ["generate.yaml", "nothing"]),
+        ("evaluate", ["horizon=[16]"], ["evaluation.yaml", "'horizon'", "did you mean 'horizons'?"]),
+        ("evaluate", ["metrics=3"], ["evaluation.yaml", "metrics"]),
+        ("demo", ["train.max_stepz=3"], ["demo.yaml", "did you mean 'train.max_steps'?"]),
+        ("generate", ["--n-params", "4"], ["'--n-params'", "n_params=", "--config-dir"]),
+        ("generate", ["--config-dir"], ["--config-dir", "expected one argument"]),
+        ("generat", ["seed=1"], ["'generat'", "did you mean 'generate'?"]),
+        ("seed=1", ["generate"], ["the command comes first"]),
+    ],
+)
+def test_a_mistake_names_the_thing_the_file_and_the_mend(command, words, parts, run, in_an_empty_folder):
+    result = run(command, *words)
+    if words == ["metrics=3"]:  # readable as text: that there is no metric 3, the room knows
+        assert result[0] == 1 and "metrics" in result[1] and "'3'" in one_error(*result)
+        return
+    message = one_error(*result)
+    assert result[0] == 2 and result[1] == ""
+    assert all(part in message for part in parts), message
+    assert list(in_an_empty_folder.iterdir()) == []
+
+
+def test_a_setting_of_a_later_version_says_so(run):
+    result = run("generate", "skew.n_pairs=3")
+    assert result[0] == 3 and "'skew.n_pairs' is not made yet" in one_error(*result)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("sistems: [Lorenz]\n", ["'sistems'", "did you mean 'systems'?"]),
+        ("n_params: many\n", ["'n_params'", "a whole number", "'many'"]),
+        ("n_params: [1\n", ["cannot be read"]),
+        ("- a\n- b\n", ["cannot be read"]),
+        ("defaults: [nowhere]\n", ["cannot be read", "nowhere"]),
+    ],
+)
+def test_a_mistake_in_a_users_file_names_that_file(text, parts, tmp_path, run):
+    (tmp_path / "generate.yaml").write_text(text)
+    result = run("generate", "--config-dir", tmp_path)
+    message = one_error(*result)
+    assert result[0] == 2 and all(part in message for part in [str(tmp_path / "generate.yaml"), *parts]), message
+
+
+def test_a_folder_without_the_file_of_the_command_is_refused(tmp_path, run):
+    (tmp_path / "evaluate.yaml").write_text("seed: 1\n")
+    message = one_error(*run("evaluate", f"--config-dir={tmp_path}"))
+    assert "no evaluation.yaml" in message and "evaluate.yaml" in message.partition("only")[2]
+    assert "no such folder" in one_error(*run("evaluate", "--config-dir", tmp_path / "nowhere"))
+
+
+def test_what_a_room_refuses_is_one_line(run):
+    result = run("generate", "systems=[Lorentz]")
+    assert result[0] == 1
+    assert one_error(*result) == "unknown system 'Lorentz'; did you mean 'Lorenz' or 'Lorenz96' or 'Lorenz84'?"
+    assert "systems: [Lorentz]" in result[1], "the configuration was printed"
+    assert "chronos-dysts generate" in one_error(*run("train", "data_dir=nowhere"))
+    with pytest.raises(ValueError, match="unknown system"):
+        run("generate", "systems=[Lorentz]", "--traceback")
+
+
+def raising(error):
+    def room(config, console):
+        raise error
+
+    return room
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (FileExistsError("data holds another data set:\nchoose another"), 1, "data holds another data set: choose another"),
+        (PermissionError(13, "Permission denied", "/x/y"), 1, "/x/y: Permission denied"),
+        (ConnectionError("the hub cannot be reached"), 1, "the hub cannot be reached"),
+        (FloatingPointError("the loss is nan at step 3"), 1, "the loss is nan at step 3"),
+        (ModuleNotFoundError("pip install 'chronos-dysts[wandb]'"), 1, "pip install 'chronos-dysts[wandb]'"),
+        (ValueError(), 1, "ValueError"),
+    ],
+)
+def test_errors_of_rooms(error, code, message, run, monkeypatch):
+    monkeypatch.setattr(cli, "_load", lambda reference: raising(error) if reference == "fake" else None)
+    monkeypatch.setitem(cli.COMMANDS, "generate", replace(cli.COMMANDS["generate"], runs="fake"))
+    result = run("generate")
+    assert result[0] == code and one_error(*result) == message
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "_load", lambda reference: raising(KeyError("ours")))
+    with pytest.raises(KeyError):
+        cli.main(["generate"])
+
+
+def test_interrupted(run, monkeypatch):
+    monkeypatch.setattr(cli, "_load", lambda reference: raising(KeyboardInterrupt()))
+    code, _, err = run("generate")
+    assert code == 130 and err == "interrupted; the same command again goes on where it stopped\n"
+
+
+# ---- what rooms are given ----
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The configurations and consoles that the room of `generate` was called with."""
+    calls = []
+    load = cli._load
+
+    def room(config, console):
+        console.print("made [bold]it[/]")
+        calls.append((config, console))
+
+    monkeypatch.setattr(cli, "_load", lambda reference: room if reference == "fake" else load(reference))
+    monkeypatch.setitem(cli.COMMANDS, "generate", replace(cli.COMMANDS["generate"], runs="fake"))
+    return calls
+
+
+def test_a_room_gets_a_plain_dict_and_the_configuration_is_printed(run, seen):
+    import yaml
+
+    code, out, err = run("generate", "systems=[Lorenz,Rossler]", "n_params=3")
+    (config, _), = seen
+    assert (code, err) == (0, "")
+    assert type(config) is dict and type(config["systems"]) is list and config["n_params"] == 3
+    first, *printed, made = out.splitlines()
+    assert (first, made) == ("chronos-dysts generate", "made it")
+    assert yaml.safe_load("\n".join(printed)) == config
+
+
+def test_quiet_is_quiet(run, seen):
+    assert run("--quiet", "generate") == (0, "", "") and run("generate", "-q", "seed=3") == (0, "", "")
+    assert [config["seed"] for config, _ in seen] == [0, 3]
+
+
+def test_of_several_processes_the_first_speaks(run, seen, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run("generate") == (0, "", "")
+    monkeypatch.setenv("RANK", "0")
+    assert "made it" in run("generate")[1]
+
+
+# ---- whole processes ----
+
+
+def test_a_missing_extra_is_told_before_anything_is_computed(in_an_empty_folder):
+    code = "import sys; sys.modules['wandb'] = None; from chronos_dysts.cli import main; sys.exit(main())"
+    done = shell(sys.executable, "-c", code, "train", "wandb.log=True", cwd=in_an_empty_folder)
+    message = one_error(done.returncode, done.stdout, done.stderr)
+    assert done.returncode == 1 and "pip install 'chronos-dysts[wandb]'" in message
+    assert list(in_an_empty_folder.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    process = subprocess.Popen([*COMMAND, "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 141
+    process.stderr.close()
+
+
+def test_control_c_ends_a_long_job_and_the_same_command_goes_on(in_an_empty_folder):
+    words = ["generate", "split=train", "systems=[Lorenz,Rossler,Thomas,Halvorsen,Chua,Dadras]", "n_params=40", "length=256", "workers=1"]
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    for _ in range(600):
+        if list(in_an_empty_folder.rglob("*.arrow")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1].startswith("interrupted") and "Traceback" not in err
+    assert len(list(in_an_empty_folder.rglob("*.arrow"))) < 240
+    done = shell(*COMMAND, *words, cwd=in_an_empty_folder)
+    assert done.returncode == 0, done.stderr
+    assert len(list(in_an_empty_folder.rglob("*.arrow"))) == 240
+    assert not list(in_an_empty_folder.rglob("*.tmp"))
+
+
+# ---- scripts ----
+
+
+def test_the_first_versions_road_by_its_scripts(tmp_path, in_an_empty_folder):
+    """Data, a model, an evaluation, from another directory and without an installed package."""
+    nowhere = {"PYTHONPATH": ""}
+
+    def script(name, *words):
+        done = shell(sys.executable, ROOT / "scripts" / name, *words, env=nowhere, cwd=in_an_empty_folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    script("dyst_data.py", "split=train", "systems=[Lorenz,Thomas]", "n_params=2", "length=192")
+    assert sorted(path.as_posix() for path in Path("data/train").rglob("*.arrow")) == [
+        f"data/train/{system}/{i}_T-192.arrow" for system in ("Lorenz", "Thomas") for i in (0, 1)]
+    out = script("train.py", "run_name=finetune_1", "size={size: nano}", "context_length=64", "prediction_length=16", "train.max_steps=2", "train.save_steps=2",
+                 "train.log_steps=1", "train.per_device_train_batch_size=4", "train.use_cpu=true")
+    assert "max_steps: 2" in out and Path("runs/finetune_1/final/config.json").exists() and list(Path("runs/finetune_1/final").glob("*.safetensors"))
+    script("evaluate.py", "model_id=runs/finetune_1/final", "split=train", "context_length=64", "prediction_length=16", "n_windows=1", "n_bootstrap=50")
+    assert {path.name for path in Path("evaluation").iterdir()} >= {"rows.parquet", "summary.csv", "report.html", "config.yaml"}
+    assert "finetune_1" in Path("evaluation/summary.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["dyst_data.py", "train.py", "evaluate.py"])
+def test_scripts_answer_help_and_refuse_mistakes(name, in_an_empty_folder):
+    script = [sys.executable, ROOT / "scripts" / name]
+    helped = shell(*script, "--help", env={"PYTHONPATH": ""}, cwd=in_an_empty_folder)
+    assert helped.returncode == 0 and helped.stdout.startswith("chronos-dysts ")
+    wrong = shell(*script, "sead=1", env={"PYTHONPATH": ""}, cwd=in_an_empty_folder)
+    assert wrong.returncode == 2 and "did you mean 'seed'?" in one_error(wrong.returncode, wrong.stdout, wrong.stderr)
+
+
+def test_skew_products_are_not_made_yet(in_an_empty_folder):
+    done = shell(sys.executable, ROOT / "scripts/skew_product.py", env={"PYTHONPATH": ""}, cwd=in_an_empty_folder)
+    assert done.returncode == 3 and "not made yet" in one_error(done.returncode, done.stdout, done.stderr)
+
+
+def test_run_finetune_passes_on_what_it_is_given(in_an_empty_folder):
+    """Its own settings are those that users know, and the ones given on the command line go over them."""
+    (in_an_empty_folder / "data/train").mkdir(parents=True)
+    words = ["model_id=nowhere/at_all", "wandb.log=False", "train.save_steps=7"]
+    done = shell(ROOT / "scripts/run_finetune.sh", *words, env={"PYTHON": sys.executable, "PYTHONPATH": ""}, cwd=in_an_empty_folder)
+    assert done.returncode == 1 and "no trajectory files under data/train" in one_error(done.returncode, done.stdout, done.stderr)
+    printed = done.stdout.split()
+    for key, value in {"run_name": "finetune_1", "model_id": "nowhere/at_all", "max_steps": "1000", "save_steps": "7", "log_steps": "50", "log": "false"}.items():
+        assert printed[printed.index(f"{key}:") + 1] == value
