@@ -116,7 +116,7 @@ def last_checkpoint(run: Path) -> Path | None:
     found = [(int(match[1]), path) for path in run.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / COMPLETE).exists()]
     return max(found)[1] if found else None
 
-# %% ../nbs/60_training.ipynb #c159cb9f
+# %% ../nbs/60_training.ipynb #1810ec2d
 class _Report(TrainerCallback):
     "A progress bar on a terminal, plain lines elsewhere."
 
@@ -136,6 +136,8 @@ class _Report(TrainerCallback):
         return seconds, steps * rows / max(seconds, 1e-9), self.trainer.waited / max(seconds, 1e-9)
 
     def on_step_end(self, args, state, control, **kwargs):
+        # A line with each checkpoint, so that the losses of a resumed run are those of a whole one, and one at the end
+        if control.should_save or state.global_step >= state.max_steps: control.should_log = True
         if self.bar:
             _, rate, waited = self._rates(args, state)
             self.bar.update(self.task, completed=state.global_step, note=f"{self.loss}{rate:.0f} samples/s")
