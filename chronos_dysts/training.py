@@ -156,10 +156,10 @@ class _Report(TrainerCallback):
         if self.bar: self.bar.stop()
         self.bar = None
 
-# %% ../nbs/60_training.ipynb #48c35d17
+# %% ../nbs/60_training.ipynb #095a0864
 ALIASES = {"log_steps": "logging_steps"}  # names that users of the first version know
 
-DEFAULTS: dict[str, Any] = dict(max_steps=1000, per_device_train_batch_size=32, gradient_accumulation_steps=1, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.0,
+DEFAULTS: dict[str, Any] = dict(max_steps=1000, per_device_train_batch_size=32, gradient_accumulation_steps=1, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.0, adam_beta2=0.98,
                                 max_grad_norm=1.0, logging_steps=50, save_steps=500, save_total_limit=2)
 
 # Settings that follow from others, and what to use in their place
@@ -220,7 +220,7 @@ class TrainConfig:
             if name not in known: raise ValueError(f"there is no train.{name}, neither here nor in transformers.TrainingArguments: {_nearest(name, [*known, *ALIASES])}")
             if name in _OURS: raise ValueError(f"train.{name} is not for you to set; use {_OURS[name]}")
         if train.get("eval_strategy", "no") != "no": raise ValueError("train.eval_strategy: there is no validation during training yet; chronos-dysts evaluate judges checkpoints")
-        train = DEFAULTS | {"learning_rate": 1e-3 if self.model_id is None else 1e-4} | train
+        train = DEFAULTS | {"learning_rate": 1e-4 if self.model_id is not None else 5e-3 if self._size == "nano" else 1e-3} | train
         for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"):
             if not isinstance(train[name], (int, np.integer)) or train[name] < 1: raise ValueError(f"train.{name} must be a whole number, at least 1, not {train[name]!r}")
         if not train["learning_rate"] > 0: raise ValueError(f"train.learning_rate must be positive, not {train['learning_rate']}")
@@ -237,8 +237,12 @@ class TrainConfig:
         "The name of the run."
         if self.run_name is not None: return self.run_name
         if self.model_id is not None: return f"finetuned-{Path(self.model_id).name}"
-        size = self.size if isinstance(self.size, str) else (self.size or {}).get("size", "nano")
-        return f"{self.family or 'chronos-bolt'}-{size}"
+        return f"{self.family or 'chronos-bolt'}-{self._size}"
+
+    @property
+    def _size(self) -> str:
+        "The name of the size of a new model."
+        return self.size if isinstance(self.size, str) else (self.size or {}).get("size", "nano")
 
     @property
     def directory(self) -> Path:

@@ -229,7 +229,8 @@ def test_bad_configurations(changes, error, message, data_dir, tmp_path):
 def test_log_steps_is_logging_steps():
     assert TrainConfig(train={"log_steps": 7}).train["logging_steps"] == 7
     assert TrainConfig(train={"log_steps": 7, "logging_steps": 9}).train["logging_steps"] == 9
-    assert TrainConfig().train["learning_rate"] == 1e-3 and TrainConfig(model_id="x").train["learning_rate"] == 1e-4
+    rates = [TrainConfig(**given).train["learning_rate"] for given in ({}, {"size": {"d_model": 32}}, {"size": "tiny"}, {"model_id": "x"})]
+    assert rates == [5e-3, 5e-3, 1e-3, 1e-4]
 
 
 def test_augmentations_by_name_and_by_mapping():
