@@ -13,7 +13,7 @@ import torch
 # %% auto #0
 __all__ = ['MeanScaleBins']
 
-# %% ../nbs/50_tokenizers.ipynb #a297ae6f
+# %% ../nbs/50_tokenizers.ipynb #653d6263
 class MeanScaleBins:
     """Uniform bins in units of the mean absolute value of the context (`MeanScaleUniformBins` of chronos-forecasting, bit for bit).
 
@@ -68,8 +68,18 @@ class MeanScaleBins:
         self.to(x.device)
         x = x.to(torch.float32)
         observed = ~torch.isnan(x)
-        tokens = torch.bucketize(x / scale.unsqueeze(-1), self.boundaries, right=True) + self.n_special_tokens
+        tokens = self._bucket(x / scale.unsqueeze(-1)) + self.n_special_tokens
         return tokens.clamp_(0, self.n_tokens - 1).masked_fill_(~observed, self.pad_token_id), observed
+
+    def _bucket(self, x: torch.Tensor) -> torch.Tensor:
+        """The number of boundaries at or below each value: `torch.bucketize(x, self.boundaries, right=True)`, some six times as fast.
+
+        The bins are even, so the number is known by arithmetic up to rounding; a look at the boundaries on both sides puts it right.
+        """
+        last = len(self.boundaries) - 1
+        width = (self.centers[-1] - self.centers[0]) / (len(self.centers) - 1)
+        guess = ((x - self.boundaries[1]) / width).add_(2).clamp_(1, last).nan_to_num_(1).int()
+        return (guess + (x >= self.boundaries[guess]).int() - (x < self.boundaries[guess - 1]).int()).long()
 
     def encode_context(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         "Tokens `(…, time + 1)`, mask `(…, time + 1)` and scale `(…)` of contexts `(…, time)`."

@@ -225,6 +225,14 @@ def test_standardise_as_it_was_trained(checkpoints):
     assert not forecaster(model, "a").standardise
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("steps", [16, 40])
+def test_chunks_leave_no_trace(checkpoints, family, context, steps):
+    "Beyond its horizon a Bolt or a Chronos-2 has nine times the rows: they are forecast in chunks of `batch_size` rows."
+    whole, chunks = (load(checkpoints[family], batch_size=size).forecast(context, steps).quantiles for size in (256, 2))
+    np.testing.assert_allclose(whole, chunks, rtol=1e-3, atol=1e-4 * np.ptp(context[:, 1]) * 1e-3)
+
+
 # ---- sample paths ----
 
 def test_a_path_goes_on_from_its_own_past(checkpoints):

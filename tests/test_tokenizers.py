@@ -29,6 +29,14 @@ def test_the_same_tokens_as_the_packaged_tokenizer(seed, exponent, missing, n_to
     assert torch.equal(ours.decode(samples, scale), packaged.output_transform(samples, scale))
 
 
+@given(n_tokens=st.integers(5, 5000), low=st.floats(-100, 99), width=st.floats(0.1, 100))
+def test_values_on_the_edges_of_bins_fall_where_bucketize_puts_them(n_tokens, low, width):
+    bins = MeanScaleBins(low, low + width, n_tokens)
+    edges = torch.cat([bins.boundaries, bins.centers, torch.tensor([0.0, torch.inf, -torch.inf, 1e30, -1e30])])
+    x = torch.cat([edges, edges.nextafter(torch.tensor(torch.inf)), edges.nextafter(torch.tensor(-torch.inf))])
+    assert torch.equal(bins._bucket(x), torch.bucketize(x, bins.boundaries, right=True))
+
+
 def test_leading_axes_are_free_and_arguments_are_left_as_they_were():
     x = torch.randn(4, 3, 2, 32)
     kept, bins = x.clone(), MeanScaleBins()
