@@ -128,6 +128,11 @@ def test_a_system_that_cannot_be_had_does_not_stop_the_job(tmp_path):
     assert read_manifest(tmp_path / "data")["systems"]["Torus"]["rejected"] == {"not chaotic": 8}
 
 
+def test_nothing_at_all_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="not one trajectory"):
+        generate(config(tmp_path / "data", systems=["Torus"], split="train", n_params=1, tries_per_params=2), QUIET)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     tmp_path.chmod(0o500)

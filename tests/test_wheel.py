@@ -113,3 +113,12 @@ def test_the_command_works_from_the_wheel(arguments, environment, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "chronos-dysts" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_runs_from_the_wheel(environment, tmp_path):
+    _, run = environment
+    tiny = ["generate.systems=[Lorenz,Halvorsen,Thomas]", "generate.n_params=1", "generate.length=256", "context_length=64",
+            "prediction_length=16", "train.max_steps=3", "evaluate.n_windows=1", "evaluate.n_bootstrap=20"]
+    done = run("chronos-dysts", "demo", *tiny, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "demo" / "evaluation" / "report.html").stat().st_size > 10_000
