@@ -190,7 +190,7 @@ def _write_draw(system: System, draw: Draw, split: str, first_sample: int, confi
         files[relative] = checksum(path)
     return files
 
-# %% ../nbs/31_generation.ipynb #7f25104e
+# %% ../nbs/31_generation.ipynb #09da545b
 def generate(config: Mapping | GenerationConfig, console: Console | None = None) -> list[SystemReport]:
     """Make the data set that `config` describes (see `GenerationConfig`), or complete it; one report for each system.
 
@@ -201,6 +201,7 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
     console = console or Console()
     splits = config.split_of_systems()
     work = [(name, split) for split, names in splits.items() for name in names]
+    work.sort(key=lambda item: get_system(item[0]).is_smooth)  # flows with kinks take longest: nobody waits for them at the end
     _claim_directory(config, splits)
     console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

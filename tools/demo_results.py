@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from chronos_dysts import models, plots
 from chronos_dysts.baselines import ContextParroting
-from chronos_dysts.evaluation import EvaluationConfig, choose_examples, environment, read_rows
+from chronos_dysts.evaluation import EvaluationConfig, choose_examples, compare, environment, read_rows
 from chronos_dysts.store import open_store, read_manifest, write_atomically, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,9 +29,12 @@ def numbers(demo: Path, config: dict) -> dict:
     """The summary table of the demo, and what is needed to make it again."""
     summary = pd.read_csv(demo / "evaluation" / "summary.csv")
     manifest, made = read_manifest(demo / "data"), models.load_made(demo / "runs" / "after" / "final")
+    paired = compare(read_rows(demo / "evaluation" / "rows.parquet"))
+    paired = paired[paired["forecaster"] == "after"]
     columns = ["metric", "horizon", "forecaster", "median", "low", "high"]
     return {
         "summary": summary[columns].round(4).to_dict("records"),
+        "after against parroting": paired[["metric", "horizon", "wins", "n_systems", "verdict"]].to_dict("records"),
         "train_systems": len(made["systems"]), "test_systems": int(summary["n_systems"].max()),
         "windows": int(summary["n_windows"].max()),
         "test_families": len({family for name in manifest["split"]["test"] for family in manifest["families"][name]}),
@@ -51,16 +54,16 @@ def picture(demo: Path, config: EvaluationConfig) -> Figure:
         figure = Figure(figsize=(9, 4.4), layout="constrained", facecolor="white")
         looks = plots.palette(forecasters)
         for ax, example in zip(figure.subplots(2, 2).ravel(), examples):
-            shown = len(example.truth[0]) * 2
+            shown = example.context.shape[1]
             step = example.dt / example.period
             past, future = np.arange(-shown, 0) * step, np.arange(example.truth.shape[1]) * step
             ax.plot(past, example.context[0, -shown:], color="0.35", lw=1)
             ax.plot(future, example.truth[0], color="0.35", lw=1, label="truth")
             for name, forecast in example.forecasts.items():
-                line, = ax.plot(future, forecast.median[0], lw=1.4, color=looks[name]["color"], linestyle=looks[name]["linestyle"],
+                line, = ax.plot(future, forecast.median[0, 0], lw=1.4, color=looks[name]["color"], linestyle=looks[name]["linestyle"],
                                 label=SHOWN[name])
                 if not forecast.is_point:
-                    ax.fill_between(future, forecast.quantiles[0, :, 0], forecast.quantiles[0, :, -1], color=line.get_color(),
+                    ax.fill_between(future, forecast.quantiles[0, 0, :, 0], forecast.quantiles[0, 0, :, -1], color=line.get_color(),
                                     alpha=0.2, lw=0, label="10–90 %")
             ax.axvline(0, color="0.7", lw=0.8)
             ax.set_title(example.system, fontsize=10, loc="left")
