@@ -19,12 +19,9 @@ from .store import write_atomically
 from .systems import check_name
 
 # %% auto #0
-__all__ = ['NEW_BOLT', 'DemoConfig', 'DemoResult', 'demo']
+__all__ = ['DemoConfig', 'DemoResult', 'demo']
 
-# %% ../nbs/90_demo.ipynb #dd117000
-NEW_BOLT = {"size": "nano", "initializer_factor": 0.25, "dropout_rate": 0.0}
-
-
+# %% ../nbs/90_demo.ipynb #4afdb1ba
 @dataclass(frozen=True)
 class DemoConfig:
     """What the demo does; the keys of `chronos-dysts demo`.
@@ -53,8 +50,7 @@ class DemoConfig:
     @property
     def new_model(self) -> dict[str, Any]:
         """Family and size of the model where there is no `model_id`."""
-        family = self.family or "chronos-bolt"
-        return {"family": family, "size": self.size or (NEW_BOLT if family == "chronos-bolt" else "nano")}
+        return {"family": self.family or "chronos-bolt", "size": self.size or "nano"}
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """The configuration of each stage, as its own function takes it."""
@@ -66,8 +62,6 @@ class DemoConfig:
         train = {name: value for name, value in self.train.items() if value is not None}
         train.setdefault("log_steps", 500 if self.model_id is None else 20)
         train.setdefault("max_steps", 7000 if self.model_id is None else 200)
-        if self.model_id is None and model["family"] == "chronos-bolt":
-            train.setdefault("learning_rate", 4e-3)
         return {
             "generate": {"data_dir": str(folder / "data"), "seed": self.seed} | dict(self.generate),
             "train": model | lengths | {"run_name": after.name, "output_dir": str(after.parent), "data_dir": str(folder / "data"),

@@ -91,6 +91,6 @@ def test_a_mistake_in_any_stage_is_told_before_the_first_begins(change, message,
 
 
 def test_defaults_follow_the_model():
-    assert DemoConfig().stages()["train"]["train"] == {"log_steps": 500, "max_steps": 7000, "learning_rate": 4e-3}
+    assert DemoConfig().stages()["train"]["train"] == {"log_steps": 500, "max_steps": 7000}
     assert DemoConfig(model_id="amazon/chronos-t5-tiny").stages()["train"]["train"] == {"log_steps": 20, "max_steps": 200}
     assert DemoConfig(family="chronos-2", train={"max_steps": None}).stages()["train"]["train"] == {"log_steps": 500, "max_steps": 7000}
