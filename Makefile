@@ -28,7 +28,7 @@ help:
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make prepare    after an edit of a notebook: clean, export to chronos_dysts/, write README.md, check"
 	@echo "make notebooks  execute the notebooks in place and store what they show (ARGS=22_metrics: one)"
-	@echo "make bench      the benchmarks"
+	@echo "make bench      the benchmarks: stages in seconds, then ratios against what one would do instead"
 	@echo "make wheel      the wheel, in dist/"
 	@echo "make clean      remove what was built (make distclean: $(VENV) too)"
 
@@ -91,6 +91,7 @@ notebooks: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(PY) benchmarks/run.py $(ARGS)
+	@for name in windows baselines metrics integration; do echo; echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
 
 wheel: $(VENV)/.dev
 	@$(PY) -m build --wheel --no-isolation --outdir dist .
