@@ -18,7 +18,7 @@ from gluonts.transform import Transformation
 
 # No `from __future__ import annotations` here: gluonts' `validated` reads the annotations as types.
 
-# %% ../nbs/40_augmentations.ipynb #acf59ae3
+# %% ../nbs/40_augmentations.ipynb #d3230c01
 def _check_batch(batch: torch.Tensor, name: str) -> torch.Tensor:
     if batch.ndim != 3 or 0 in batch.shape: raise ValueError(f"{name} takes a batch (batch, dim, time) with no empty axis, not shape {tuple(batch.shape)}")
     if not batch.is_floating_point(): raise ValueError(f"{name} takes real numbers, not {batch.dtype}")
@@ -60,7 +60,7 @@ class LinearAugmentation(Transformation):
 
     def _entries(self, entries: Iterable[dict[str, Any]], generator: np.random.Generator) -> Iterator[dict[str, Any]]:
         for group in _with_next(entries, self.n_items):
-            items = [torch.from_numpy(np.asarray(entry["target"])[None]) for entry in group]
+            items = [torch.from_numpy(np.array(entry["target"])[None]) for entry in group]
             for x in items: _check_batch(x, type(self).__name__)
             if len({x.shape[2] for x in items}) > 1: raise ValueError(f"{type(self).__name__} mixes trajectories of one length, not of {' and '.join(str(x.shape[2]) for x in items)} steps")
             yield group[0] | {"target": self._mix(items, self.draw(generator, 1, tuple(x.shape[1] for x in items)))[0].numpy()}

@@ -310,7 +310,7 @@ def _data_identity(store: Store, data_dir: str, manifest: Mapping[str, Any] | No
     return {"trajectories": len(store), "digest": hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16],
             "made_from": (manifest or {}).get("config")}
 
-# %% ../nbs/60_training.ipynb #a5d283b8
+# %% ../nbs/60_training.ipynb #0c7d7bba
 @dataclass(frozen=True)
 class TrainResult:
     "What a run made: the final checkpoint, and how it came about."
@@ -411,6 +411,10 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
         for callback in (PrinterCallback, ProgressCallback): trainer.remove_callback(callback)
         report.trainer = trainer
         try: trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        except Exception as error:
+            if not type(error).__module__.startswith("wandb"): raise
+            # its errors come before the first step
+            raise ValueError(f"wandb.log=True, but Weights & Biases refuses: {error} With WANDB_MODE=offline in the environment the log stays on this machine") from error
         finally: report.stop()
 
     losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)

@@ -238,6 +238,14 @@ def test_augmentations_by_name_and_by_mapping():
     assert [type(t).__name__ for t in config.transforms()] == ["RandomAffineTransform", "RandomConvexCombinationTransform"] and config.transforms()[1].alpha == 2.0
 
 
+def test_wandb_that_knows_nobody(monkeypatch, data_dir, tmp_path):
+    pytest.importorskip("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_MODE"): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="WANDB_MODE=offline"): run(configuration(data_dir, tmp_path, wandb={"log": True}))
+
+
 def test_wandb_that_is_not_installed(monkeypatch, data_dir, tmp_path):
     find = training.importlib.util.find_spec
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name, *args: None if name == "wandb" else find(name, *args))
