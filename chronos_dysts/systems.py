@@ -267,7 +267,7 @@ def check_name(name: str, known: Iterable[str], kind: str) -> str:
         ", …" if len(known) > 12 else "")
     raise ValueError(f"unknown {kind} {name!r}; {hint}")
 
-# %% ../nbs/00_systems.ipynb #22602e59
+# %% ../nbs/00_systems.ipynb #03b3552a
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
 
 
@@ -286,6 +286,11 @@ class _Symbol:
     def __hash__(self):
         return id(self)
 
+    def __bool__(self):
+        raise TypeError("a branch on a symbol cannot be traced: it would be lost")
+
+    __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: self.__bool__()
+
     def _binary(self, kind, other, swap=False):
         if isinstance(other, np.ndarray):
             return np.frompyfunc(lambda item: self._binary(kind, item, swap), 1, 1)(other)
@@ -302,8 +307,6 @@ class _Symbol:
     def __rtruediv__(self, other): return self._binary("/", other, True)
     def __pow__(self, other): return self._binary("**", other)
     def __rpow__(self, other): return self._binary("**", other, True)
-    def __gt__(self, other): return _Symbol("step", self - other)
-    def __lt__(self, other): return _Symbol("step", other - self)
     def __neg__(self): return _Symbol("neg", self)
     def __pos__(self): return self
 
@@ -320,9 +323,15 @@ def _apply(name: str, *values):
     return np.frompyfunc(lambda *items: _Symbol(name, *map(_as_symbol, items)), len(values), 1)(*values)
 
 
+def _fold(name: str, items: Sequence):
+    """min or max of several values, as nested ones of two."""
+    return items[0] if len(items) == 1 else _apply(name, _fold(name, items[:-1]), items[-1])
+
+
 def _fold_min(values, axis=None):
+    """numpy's min over all values or along an axis."""
     values = np.asarray(values, object)
-    fold = lambda items: items[0] if len(items) == 1 else _apply("min", fold(items[:-1]), items[-1])
+    fold = lambda items: _fold("min", items)
     return fold(list(values.ravel())) if axis is None else np.array(
         [fold(list(row)) for row in np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])], object)
 
@@ -378,14 +387,15 @@ def _to_text(roots: Sequence[_Symbol]) -> tuple[tuple[tuple[str, str], ...], tup
     expressions = tuple(text(root) for root in roots)
     return tuple(definitions), expressions
 
-# %% ../nbs/00_systems.ipynb #2b91f4d5
+# %% ../nbs/00_systems.ipynb #6de3c09e
 def _python_function(function) -> FunctionType:
-    """The plain function behind a static method and a numba dispatcher, with the symbolic stand-in for numpy."""
+    """The plain function behind a static method and a numba dispatcher, with stand-ins for numpy, min and max that know symbols."""
     function = getattr(function, "__func__", function)
     function = getattr(function, "py_func", function)
     function = getattr(function, "__func__", function)
     function = getattr(function, "py_func", function)
-    return FunctionType(function.__code__, {**function.__globals__, "np": _SymbolicNumpy()},
+    stand_ins = {"np": _SymbolicNumpy(), "min": lambda *items: _fold("min", items), "max": lambda *items: _fold("max", items)}
+    return FunctionType(function.__code__, function.__globals__ | stand_ins,
                         function.__name__, function.__defaults__, function.__closure__)
 
 
