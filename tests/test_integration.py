@@ -40,7 +40,6 @@ def test_dop853_agrees_with_scipy(name):
 
 
 @heyoka
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in catalogue() if name not in {*SMOOTH, *KINKED, "StickSlipOscillator"}])
 def test_every_other_flow_agrees_with_scipy(name):
     assert deviation(name, "auto") < 1e-5
