@@ -21,7 +21,7 @@ from .systems import check_name
 # %% auto #0
 __all__ = ['DemoConfig', 'DemoResult', 'demo']
 
-# %% ../nbs/90_demo.ipynb #4afdb1ba
+# %% ../nbs/90_demo.ipynb #3c811f45
 @dataclass(frozen=True)
 class DemoConfig:
     """What the demo does; the keys of `chronos-dysts demo`.
@@ -39,6 +39,9 @@ class DemoConfig:
     generate: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "output_dir", str(self.output_dir))
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> DemoConfig:

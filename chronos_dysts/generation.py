@@ -28,7 +28,7 @@ from .systems import Split, System, get_system, perturb_parameters, split_system
 # %% auto #0
 __all__ = ['GenerationConfig', 'SystemReport', 'Draw', 'draw_systems', 'generate_system', 'generate']
 
-# %% ../nbs/31_generation.ipynb #7d2813ec
+# %% ../nbs/31_generation.ipynb #c8b228a7
 @dataclass(frozen=True)
 class GenerationConfig:
     """What a data set is made of; the keys of `chronos-dysts generate`.
@@ -53,6 +53,7 @@ class GenerationConfig:
     workers: int = 2
 
     def __post_init__(self):
+        object.__setattr__(self, "data_dir", str(self.data_dir))
         for name in ("n_params", "n_ics", "length", "tries_per_params", "workers"):
             if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
                 raise ValueError(f"{name} has to be a whole number of at least 1, not {getattr(self, name)!r}")

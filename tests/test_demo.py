@@ -20,7 +20,7 @@ SMALL = {"context_length": 64, "prediction_length": 16, "seed": 0,
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "demo"
     console = Console(record=True, width=300)
-    return folder, demo(SMALL | {"output_dir": str(folder)}, console), console.export_text()
+    return folder, demo(SMALL | {"output_dir": folder}, console), console.export_text()
 
 
 def test_each_stage_says_what_it_made_and_where(done):
