@@ -15,7 +15,7 @@ from .integration import Ensemble, Outcome, largest_lyapunov
 # %% auto #0
 __all__ = ['AttractorTest', 'DEFAULT_TESTS', 'is_whole', 'keeps_moving', 'is_chaotic', 'Verdict', 'validate']
 
-# %% ../nbs/20_attractors.ipynb #b013ca4d
+# %% ../nbs/20_attractors.ipynb #e0e82147
 # (ensemble, candidates (batch,) bool) -> passed (batch,) bool; only candidates are judged
 AttractorTest = Callable[[Ensemble, np.ndarray], np.ndarray]
 
@@ -26,16 +26,23 @@ def is_whole(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
 
 
 def keeps_moving(ensemble: Ensemble, candidates: np.ndarray, *, share: float = 0.2, threshold: float = 1e-3) -> np.ndarray:
-    """Every observed coordinate still varies at the end: its deviation over the last `share` of the trajectory is more than
-    `threshold` times the flow's typical deviation of the observed trajectory, and more than rounding in single precision."""
-    observed = ensemble.observed()
-    tail = observed[..., -max(2, int(share * observed.shape[-1])):]
+    """The trajectory has not settled: each bounded variable deviates by more than `threshold` times the flow's `scale`, over the
+    last `share` of the time at least one still does (the others may wait for the next spike), and each observed coordinate
+    then deviates by more than rounding in single precision.
+
+    A trajectory is judged by itself: its company in the ensemble does not matter.
+    """
+    system, points = ensemble.system, max(2, int(share * len(ensemble.times)))
+    bounded = [name not in system.unbounded for name in system.variables]
+    if not any(bounded):
+        bounded = [True] * system.dim  # a flow of angles
+    scale = np.asarray(system.scale or np.ones(system.dim))
+    tail = ensemble.observed()[..., -points:]
     with np.errstate(invalid="ignore"):
-        deviation = tail.std(-1)
-        # relative to the median over the ensemble, so that one lane that died is measured by those that live
-        typical = np.nanmedian(np.where(candidates[:, None], observed.std(-1), np.nan), axis=0) if candidates.any() else 1.0
-        resolved = deviation > 1e-5 * np.abs(tail).max(-1)
-        return candidates & (deviation > threshold * typical).all(-1) & resolved.all(-1)
+        varied = (ensemble.states.std(-1) > threshold * scale)[:, bounded].all(-1)
+        moves = (ensemble.states[..., -points:].std(-1) > threshold * scale)[:, bounded].any(-1)
+        resolved = (tail.std(-1) > 1e-5 * np.abs(tail).max(-1)).all(-1)
+    return candidates & varied & moves & resolved
 
 
 def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 20, settle: int = 10,

@@ -21,7 +21,7 @@ from .systems import check_name
 # %% auto #0
 __all__ = ['DemoConfig', 'DemoResult', 'demo']
 
-# %% ../nbs/90_demo.ipynb #3c811f45
+# %% ../nbs/90_demo.ipynb #0a271165
 @dataclass(frozen=True)
 class DemoConfig:
     """What the demo does; the keys of `chronos-dysts demo`.
@@ -112,7 +112,7 @@ def demo(config: Mapping[str, Any] | DemoConfig, console: Console | None = None)
         seconds[title.split(":")[0]] = time.perf_counter() - began
         return result
 
-    # a model this small is no faster on several threads, far slower where they are taken, and not the same to the last bit
+    # a model this small is hardly faster on several threads, far slower where they are taken, and not the same to the last bit
     threads = torch.get_num_threads()
     if config.model_id is None and not torch.cuda.is_available():
         torch.set_num_threads(1)

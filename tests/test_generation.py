@@ -78,6 +78,13 @@ def test_a_subset_of_systems_has_the_same_trajectories(data, tmp_path):
     assert all(whole[name.partition("/")[2]] == digest for name, digest in digests(tmp_path / "two").items())
 
 
+def test_fewer_parameter_sets_are_the_first_of_more(data, tmp_path):
+    generate(config(tmp_path / "fewer", n_params=1), QUIET)  # blocks of another size: a draw is judged by itself
+    whole = digests(data)
+    fewer = digests(tmp_path / "fewer")
+    assert len(fewer) == 2 * len(SYSTEMS) and all(whole[name] == digest for name, digest in fewer.items())
+
+
 def test_a_killed_job_carries_on(data, tmp_path):
     folder = tmp_path / "killed"
     code = f"from chronos_dysts.generation import generate; generate({asdict(config(folder, workers=1))!r})"
