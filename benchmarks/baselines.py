@@ -8,12 +8,11 @@ It is measured on a tenth of the windows and scaled.
 
 import argparse
 import os
-import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from stopwatch import seconds
 
 from chronos_dysts.baselines import ContextParroting
 
@@ -31,16 +30,6 @@ def looped(context, motif, horizon):
     return np.stack(forecasts)
 
 
-def seconds(function, repeat=5):
-    function()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=1000)
@@ -56,10 +45,10 @@ def main():
     for motif in (5, 20):
         parrot = ContextParroting(motif)
         assert np.array_equal(parrot.forecast(few, args.horizon).median, looped(few, motif, args.horizon))
-        ours = seconds(lambda: parrot.forecast(context, args.horizon))
-        theirs = seconds(lambda: looped(few, motif, args.horizon)) * len(context) / len(few)
+        ours = seconds(lambda: parrot.forecast(context, args.horizon), 5, warm=True)
+        theirs = seconds(lambda: looped(few, motif, args.horizon), 5, warm=True) * len(context) / len(few)
         print(f"motif of {motif:>2} points: {args.windows / ours:8,.0f} windows/s batched, {args.windows / theirs:8,.0f} one by one, {theirs / ours:.1f} times as fast")
-    ours = seconds(lambda: ContextParroting().forecast(context, args.horizon), 3)
+    ours = seconds(lambda: ContextParroting().forecast(context, args.horizon), 3, warm=True)
     print(f"motif length chosen for each window: {args.windows / ours:,.0f} windows/s")
 
 

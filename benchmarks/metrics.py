@@ -8,13 +8,12 @@ valid prediction time as it is published: one sMAPE for each length. It is measu
 
 import argparse
 import os
-import statistics
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import dysts.metrics as theirs
 import numpy as np
+from stopwatch import seconds
 
 from chronos_dysts import metrics as ours
 
@@ -50,15 +49,6 @@ CASES = {
 }
 
 
-def seconds(function, repeat=3):
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=10_000)
@@ -73,7 +63,7 @@ def main():
     few, total = slice(0, min(100, args.chunk)), {"ours": 0.0, "loop": 0.0}
     for name, (batched, looped) in CASES.items():
         assert np.allclose(batched(y[few], f[few], q[few]), looped(y[few], f[few], q[few]), rtol=1e-6), name
-        fast = seconds(lambda: batched(y, f, q)) * args.windows / args.chunk
+        fast = seconds(lambda: batched(y, f, q), 3) * args.windows / args.chunk
         slow = seconds(lambda: looped(y[few], f[few], q[few]), 1) * args.windows / len(y[few])
         total["ours"], total["loop"] = total["ours"] + fast, total["loop"] + slow
         print(f"{name:32} {fast:8.2f} s at once {slow:9.2f} s in a loop  {slow / fast:7.1f} times as fast")
