@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.distance import pdist
 
 # %% auto #0
 __all__ = ['mae', 'rmse', 'nrmse', 'mase', 'smape200', 'smape100', 'quantile_loss', 'wql', 'coverage', 'valid_prediction_time',
-           'valid_prediction_time_smape200', 'steps_to_periods']
+           'valid_prediction_time_smape200', 'steps_to_periods', 'state_space_divergence',
+           'spectral_hellinger_distance', 'correlation_dimension']
 
 # %% ../nbs/22_metrics.ipynb #7db815d4
 def _pair(truth, forecast) -> tuple[np.ndarray, np.ndarray]:
@@ -178,3 +181,84 @@ def steps_to_periods(steps,  # a time in steps, any shape
                      ) -> np.ndarray:
     "A time in steps as a number of dominant periods (not Lyapunov times)."
     return np.asarray(steps, dtype=float) * dt / period
+
+# %% ../nbs/22_metrics.ipynb #3116e82f
+def _long_pair(truth, sample) -> tuple[np.ndarray, np.ndarray]:
+    truth, sample = np.asarray(truth, dtype=float), np.asarray(sample, dtype=float)
+    if truth.ndim < 2 or sample.ndim < 2 or truth.shape[:-1] != sample.shape[:-1]:
+        raise ValueError(f"truth {truth.shape} and sample {sample.shape} must have the same shape (…, dim, time) but for the time")
+    return truth, sample
+
+
+def state_space_divergence(truth,  # (…, dim, time)
+                           sample,  # (…, dim, time), as long as you like
+                           bins: int = 30,  # cells along each coordinate
+                           pseudo_count: float = 1e-5,  # of every cell
+                           ) -> np.ndarray:  # (…), nats
+    "Kullback–Leibler divergence of the sample's histogram in state space from that of the truth; NaN where a value is not finite or a coordinate of the truth is constant."
+    truth, sample = _long_pair(truth, sample)
+    shape = truth.shape[:-2]
+    flat = zip(truth.reshape(-1, *truth.shape[-2:]), sample.reshape(-1, *sample.shape[-2:]))
+    return np.array([_histogram_divergence(a, b, bins, pseudo_count) for a, b in flat]).reshape(shape)[()]
+
+
+def _histogram_divergence(truth: np.ndarray, sample: np.ndarray, bins: int, pseudo_count: float) -> float:
+    low, high = truth.min(-1, keepdims=True), truth.max(-1, keepdims=True)
+    if not (np.isfinite(truth).all() and np.isfinite(sample).all() and (high > low).all()):
+        return np.nan
+    cells = [np.clip(np.floor((x - low) / (high - low) * bins), -1, bins) for x in (truth, sample)]
+    cells[0] = np.minimum(cells[0], bins - 1)  # the maximum belongs to the last cell
+    cells[1] = np.where(sample == high, bins - 1, cells[1])
+    inside = ((cells[1] >= 0) & (cells[1] < bins)).all(0)
+    _, index = np.unique(np.concatenate([cells[0], cells[1][:, inside]], 1), axis=1, return_inverse=True)
+    index = index.ravel()
+    occupied, size = index.max() + 1, float(bins) ** len(truth)
+    counts = [np.bincount(part, minlength=occupied) for part in (index[:truth.shape[1]], index[truth.shape[1]:])]
+    p, q = (np.append((count + pseudo_count), pseudo_count) / (n + pseudo_count * size)
+            for count, n in zip(counts, (truth.shape[1], sample.shape[1])))
+    weight = np.append(np.ones(occupied), size - occupied)
+    return float((weight * p * np.log(p / q)).sum())
+
+
+def spectral_hellinger_distance(truth,  # (…, dim, time)
+                                sample,  # (…, dim, time), of the same length and time step
+                                sigma: float = 20.0,  # width of the smoothing, in frequency bins
+                                ) -> np.ndarray:  # (…), 0 (the same spectrum) to 1
+    "Hellinger distance between smoothed power spectra of the standardised coordinates, mean over coordinates; NaN where a coordinate is constant."
+    truth, sample = _pair(truth, sample)
+    if truth.ndim < 2: raise ValueError(f"the distance of spectra needs the shape (…, dim, time), not {truth.shape}")
+    p, q = _smooth_spectrum(truth, sigma), _smooth_spectrum(sample, sigma)
+    return np.sqrt(np.clip(1 - np.sqrt(p * q).sum(-1), 0, None)).mean(-1)[()]
+
+
+def _smooth_spectrum(x: np.ndarray, sigma: float) -> np.ndarray:
+    power = np.square(np.abs(np.fft.rfft(x - x.mean(-1, keepdims=True))))
+    smooth = gaussian_filter1d(power, sigma, axis=-1, mode="nearest")
+    return _ratio(smooth, smooth.sum(-1, keepdims=True))
+
+
+def correlation_dimension(x,  # (…, dim, time)
+                          quantile: float = 0.01,  # share of the pairs that count as near
+                          theiler: int = 100,  # steps; pairs closer in time do not count
+                          points: int = 2000,  # of the trajectory that are used, evenly spread
+                          ) -> np.ndarray:  # (…)
+    "Correlation dimension by Takens' estimator, 1 / mean(ln(radius / distance)) over the pairs nearer than the radius; NaN where a value is not finite or the set is a point."
+    x = np.asarray(x, dtype=float)
+    if x.ndim < 2 or x.shape[-1] <= 2 * theiler: raise ValueError(f"a correlation dimension needs the shape (…, dim, time) with more than {2 * theiler} steps, not {x.shape}")
+    times = np.unique(np.linspace(0, x.shape[-1] - 1, min(points, x.shape[-1])).astype(int))
+    first, second = np.triu_indices(len(times), 1)
+    apart = times[second] - times[first] > theiler
+    flat = x.reshape(-1, *x.shape[-2:])[..., times]
+    return np.array([_takens_estimator(item, apart, quantile) for item in flat]).reshape(x.shape[:-2])[()]
+
+
+def _takens_estimator(x: np.ndarray, apart: np.ndarray, quantile: float) -> float:
+    if not np.isfinite(x).all():
+        return np.nan
+    distance = pdist(x.T)[apart]
+    distance = distance[distance > 0]
+    if not len(distance):
+        return np.nan
+    radius = np.quantile(distance, quantile)
+    near = distance[distance < radius]
+    return float(1 / np.log(radius / near).mean()) if len(near) else np.nan

@@ -146,3 +146,45 @@ def test_bad_input_is_named(call, said):
 
 def test_periods():
     assert m.steps_to_periods(250, dt=0.02, period=2.5) == 2
+
+
+# ---- attractors ----
+
+
+@pytest.mark.parametrize("dim", [1, 3, 10])
+def test_the_divergence_in_state_space_is_that_of_whole_histograms(dim):
+    rng, bins = np.random.default_rng(dim), 4 if dim < 10 else 2
+    truth, sample = rng.normal(size=(dim, 400)), 0.3 + 0.7 * rng.normal(size=(dim, 300))
+    low, high = truth.min(1), truth.max(1)
+    edges = [np.linspace(a, b, bins + 1) for a, b in zip(low, high)]
+    p, q = (np.histogramdd(x.T, bins=edges)[0] + 1e-5 for x in (truth, sample))
+    p, q = p / (400 + 1e-5 * p.size), q / (300 + 1e-5 * q.size)  # what lies outside is counted and missed
+    np.testing.assert_allclose(m.state_space_divergence(truth, sample, bins=bins), (p * np.log(p / q)).sum(), rtol=1e-9)
+
+
+def test_attractor_metrics_take_batches_and_name_what_they_cannot_do():
+    rng = np.random.default_rng(0)
+    truth, sample = rng.normal(size=(2, 4, 3, 500)), rng.normal(size=(2, 4, 3, 500))
+    truth[1, 2, 1] = 7.0  # a constant coordinate
+    sample[0, 1, 0, 3] = np.nan
+    for metric in (m.state_space_divergence, m.spectral_hellinger_distance):
+        values = metric(truth, sample)
+        assert values.shape == (2, 4) and np.argwhere(np.isnan(values)).tolist() == [[0, 1], [1, 2]]
+        assert values[1, 3] == metric(truth[1, 3], sample[1, 3])
+        with pytest.raises(ValueError, match="shape"):
+            metric(truth, sample[:, :, :2])
+    with pytest.raises(ValueError, match="more than 200 steps"):
+        m.correlation_dimension(truth[..., :150])
+
+
+@pytest.mark.parametrize("dim, expected", [(1, 1.0), (2, 2.0), (3, 3.0)])
+def test_the_correlation_dimension_of_a_cube_is_its_dimension(dim, expected):
+    x = np.random.default_rng(dim).uniform(size=(4, dim, 5000))
+    np.testing.assert_allclose(m.correlation_dimension(x), expected, rtol=0.1)
+
+
+def test_spectra_at_other_frequencies_are_apart():
+    t = np.arange(4000)
+    tone = lambda omega: np.sin(omega * t + np.array([[0.3], [1.0]]))
+    assert m.spectral_hellinger_distance(tone(0.5), 3 * tone(0.5) + 1) < 1e-3
+    assert m.spectral_hellinger_distance(tone(0.5), tone(0.8)) > 0.95
