@@ -233,7 +233,7 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     frame /= np.linalg.norm(frame, axis=1, keepdims=True)
     # errors of a displacement of length 1. Of a tangent: those of some dozens of steps. Of the distance between twins: rounding
     # (the errors of their steps are the same), and its own second order
-    noise, curvature = (10 * tolerance, 0.0) if method == "variational" else (1e-14 / separation, separation)
+    noise, curvature = (max(tolerance, 1e-14), 0.0) if method == "variational" else (1e-14 / separation, separation)
 
     def loss(logs, factor=1):
         """Relative error of the shortest vector, (lanes,), from the logarithms of the growth (lanes, k); over `factor` intervals."""
@@ -258,7 +258,8 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
             with np.errstate(all="ignore"):
                 q, r = np.linalg.qr(np.nan_to_num(moved))
                 logs = np.log(np.abs(np.diagonal(r, axis1=1, axis2=2)))
-                finite = np.isfinite(logs).all(1) & np.isfinite(moved).all((1, 2))
+                extent = np.linalg.norm(moved, axis=(1, 2))
+                finite = np.isfinite(logs).all(1) & (extent < (900 if method == "variational" else np.inf))  # 1000: the guard
                 good, roomy = finite & ((loss(logs) < _LOSS) | (step == 1)), finite & (loss(logs, 2) < _LOSS)
             done, again, roomy = lanes[good], lanes[~good], lanes[roomy]
             x[done], frame[done] = ends[good], q[good]
