@@ -5,9 +5,11 @@
 # %% ../nbs/11_lyapunov.ipynb #1d86a999
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import resources
 
 import numpy as np
 
@@ -15,7 +17,8 @@ from .integration import Outcome, integrate_ensemble
 from .systems import NUMPY_FUNCTIONS, System, _apply, _as_symbol, _Symbol, _to_text, check_name
 
 # %% auto #0
-__all__ = ['tangent_system', 'jacobian', 'LyapunovSpectrum', 'lyapunov_spectrum', 'kaplan_yorke_dimension', 'largest_lyapunov']
+__all__ = ['tangent_system', 'jacobian', 'LyapunovSpectrum', 'lyapunov_spectrum', 'kaplan_yorke_dimension', 'lyapunov_time',
+           'largest_lyapunov', 'ReferenceExponents', 'reference_exponents']
 
 # %% ../nbs/11_lyapunov.ipynb #c9cd909c
 _ZERO, _ONE = _Symbol("number", 0), _Symbol("number", 1)
@@ -141,7 +144,7 @@ def jacobian(system: System, x, t=0.0) -> np.ndarray:
     columns = tangent_system(system).vector_field(np.concatenate([x, basis], -2), t)[..., system.dim:, :]
     return columns.reshape(*x.shape[:-2], system.dim, system.dim, x.shape[-1]).swapaxes(-3, -2)
 
-# %% ../nbs/11_lyapunov.ipynb #6cfa5d18
+# %% ../nbs/11_lyapunov.ipynb #214d7bae
 _TICKS, _LONGEST = 4096, 8  # shortest interval: 1/4096 of a period; longest: 8 periods
 _LOSS = 1e-3  # an interval after which the shortest vector has a larger relative error is taken again in halves
 
@@ -167,8 +170,7 @@ class LyapunovSpectrum:
     @property
     def lyapunov_time(self) -> np.ndarray:
         """1 / λ₁, (batch,): the time in which an error grows e-fold; infinite where λ₁ is not positive."""
-        first = self.exponents[:, 0]
-        return np.where(first > 0, 1 / np.where(first > 0, first, 1.0), np.where(np.isnan(first), np.nan, np.inf))
+        return lyapunov_time(self.exponents[:, 0])
 
 
 def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 200,
@@ -293,7 +295,7 @@ def _standard_errors(rates: np.ndarray, blocks: int = 20) -> np.ndarray:
     means = rates[..., :blocks * length].reshape(*rates.shape[:-1], blocks, length).mean(-1)
     return means.std(-1, ddof=1) / np.sqrt(blocks)
 
-
+# %% ../nbs/11_lyapunov.ipynb #0bf85b32
 def kaplan_yorke_dimension(exponents) -> np.ndarray:
     """Kaplan–Yorke dimension of spectra (…, k), sorted or not, to (…,).
 
@@ -311,6 +313,12 @@ def kaplan_yorke_dimension(exponents) -> np.ndarray:
     return np.where(np.isnan(ordered).any(-1), np.nan, value)
 
 
+def lyapunov_time(largest) -> np.ndarray:
+    """1 / λ₁, the time in which an error grows e-fold; infinite where λ₁ is not positive."""
+    largest = np.asarray(largest, float)
+    return np.where(largest > 0, 1 / np.where(largest > 0, largest, 1.0), np.where(np.isnan(largest), np.nan, np.inf))
+
+# %% ../nbs/11_lyapunov.ipynb #2977ffb1
 def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,
                      settle: int = 2, start: float = 0.0, separation: float = 1e-8) -> np.ndarray:
     """Largest Lyapunov exponent of each trajectory by twins, (batch,), per unit of the flow's time; NaN where it diverges.
@@ -319,3 +327,35 @@ def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.n
     """
     return lyapunov_spectrum(system, params, ics, periods=periods, settle=settle, directions=1, method="twins", start=start,
                              separation=separation).exponents[:, 0]
+
+# %% ../nbs/11_lyapunov.ipynb #3d1b013c
+@dataclass(frozen=True)
+class ReferenceExponents:
+    """Lyapunov exponents of a system at its reference parameters, as measured by `tools/reference_exponents.py`.
+
+    `exponents` and their `standard_errors` are per unit of the system's time, in descending order: all of a flow, the first of
+    a delay system, whose `kaplan_yorke_dimension` is then None. Measured by `method` as the mean of `trajectories` of so many `periods`.
+    """
+    name: str
+    exponents: tuple[float, ...]
+    standard_errors: tuple[float, ...]
+    kaplan_yorke_dimension: float | None
+    method: str
+    trajectories: int
+    periods: int
+
+    @property
+    def lyapunov_time(self) -> float:
+        """1 / λ₁; infinite where λ₁ is not positive or not larger than three of its standard errors."""
+        return float(lyapunov_time(self.exponents[0] if self.exponents[0] > 3 * self.standard_errors[0] else 0.0))
+
+
+@lru_cache(maxsize=1)
+def _reference_table() -> dict[str, dict]:
+    return json.loads(resources.files("chronos_dysts").joinpath("data/lyapunov.json").read_text())["systems"]
+
+
+def reference_exponents(name: str) -> ReferenceExponents:
+    """The Lyapunov exponents of the flow or delay system `name`. Raises ValueError for a name that is not in the table."""
+    row = _reference_table()[check_name(name, _reference_table(), "system")]
+    return ReferenceExponents(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
