@@ -6,31 +6,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
-from importlib.util import find_spec
-from threading import local
 
 import numpy as np
-from scipy.integrate import DOP853 as _Tableau
 
-from .systems import NUMPY_FUNCTIONS, SMOOTH_FUNCTIONS, System
+from .engines import runge_kutta, taylor
+from .engines.common import Outcome, guard_radii, longest_step
+from .engines.taylor import has_heyoka
+from .systems import System
 
 # %% auto #0
-__all__ = ['STEPS_PER_PERIOD', 'GUARD_DEVIATIONS', 'Outcome', 'Ensemble', 'longest_step', 'has_heyoka', 'integrate_ensemble',
-           'sample_initial_conditions', 'largest_lyapunov']
+__all__ = ['Ensemble', 'integrate_ensemble', 'sample_initial_conditions', 'largest_lyapunov']
 
-# %% ../nbs/10_integration.ipynb #7b856eae
-class Outcome(IntEnum):
-    """How the integration of one trajectory ended."""
-    OK = 0
-    DIVERGED = 1      # left the ball that holds the attractor, or was not finite
-    STEP_BUDGET = 2   # needed more steps than it was given
-    STEP_UNDERFLOW = 3  # the step fell below the rounding error of the time
-
-
+# %% ../nbs/10_integration.ipynb #7b70745e
 @dataclass(frozen=True)
 class Ensemble:
     """Trajectories of one flow on a common grid of times.
@@ -49,224 +38,19 @@ class Ensemble:
         """Which trajectories are whole, shape (batch,)."""
         return self.outcome == Outcome.OK
 
+    @property
+    def first_states(self) -> np.ndarray:
+        """What to pass as `ics`, with `start=times[0]`, to go on from the first stored point."""
+        return self.states[:, :, 0]
+
+    @property
+    def last_states(self) -> np.ndarray:
+        """What to pass as `ics`, with `start=times[-1]`, to go on from the last stored point."""
+        return self.states[:, :, -1]
+
     def observed(self) -> np.ndarray:
         """The observed coordinates (batch, observed_dim, time): what is stored and learnt from."""
         return self.system.observe(self.states, self.times, self.params)
-
-# %% ../nbs/10_integration.ipynb #041d4646
-STEPS_PER_PERIOD = 64
-GUARD_DEVIATIONS = 1e3
-_SWITCHING_TIME = {"BlinkingRotlet": "tau", "LidDrivenCavityFlow": "tau", "InteriorSquirmer": "tau"}
-
-
-def longest_step(system: System) -> float:
-    """The cap on an integrator's step, in the flow's units of time."""
-    scales = [system.period] + [system.params[_SWITCHING_TIME[family]] for family in system.families if family in _SWITCHING_TIME]
-    return min(scales) / STEPS_PER_PERIOD
-
-
-def _guard_radii(system: System) -> np.ndarray:
-    """Where the guard stands for each variable, (dim,); infinite for unbounded ones."""
-    deviation = np.maximum(np.asarray(system.scale or np.ones(system.dim)), np.abs(np.asarray(system.ic or np.zeros(system.dim))))
-    return np.where([name in system.unbounded for name in system.variables], np.inf, GUARD_DEVIATIONS * deviation)
-
-# %% ../nbs/10_integration.ipynb #b815170c
-def has_heyoka() -> bool:
-    """Whether heyoka is installed; its wheels exist for Linux."""
-    return find_spec("heyoka") is not None
-
-
-def _kinks_as_signs(sign_of: Callable) -> dict[str, Callable]:
-    """The functions with a kink, written with the sign of their argument, which `sign_of` provides."""
-    def smaller(a, b):
-        return 0.5 * (a + b - sign_of(a - b) * (a - b))
-
-    def larger(a, b):
-        return 0.5 * (a + b + sign_of(a - b) * (a - b))
-    return {"abs": lambda u: sign_of(u) * u, "sign": lambda u: sign_of(u), "step": lambda u: 0.5 + 0.5 * sign_of(u),
-            "min": smaller, "max": larger}
-
-
-class _HeyokaIntegrator:
-    """A compiled Taylor integrator for eight trajectories of one flow at a time."""
-    lanes = 8
-
-    def __init__(self, system: System, tolerance: float):
-        import heyoka as hy
-
-        hy.set_logger_level_critical()  # a lane that overflows is an outcome here, not news
-        self.n_params, self.system = len(system.parameter_names), system
-        variables = hy.make_vars(*system.variables) if system.dim > 1 else [hy.make_vars(*system.variables)]
-        kinks: list = []
-
-        def sign_of(u):
-            kinks.append(u)
-            return hy.par[self.n_params + len(kinks) - 1]
-
-        functions = {name: getattr(hy, name) for name in SMOOTH_FUNCTIONS} | _kinks_as_signs(sign_of)
-        values = system.field(functions)(variables, hy.time, [hy.par[i] for i in range(self.n_params)])
-        radii = _guard_radii(system)
-        distance = hy.sum([(x / r) ** 2 for x, r in zip(variables, radii) if np.isfinite(r)] or [hy.expression(0.0)])
-        alive = hy.select(hy.lt(distance, hy.expression(1.0)), hy.expression(1.0), hy.expression(0.0))
-        rhs = [alive * value for value in values]
-        self.n_kinks = len(kinks)
-        events = {"t_events": [hy.t_event_batch(u, callback=_Flip(self.n_params + i)) for i, u in enumerate(kinks)]} \
-            if kinks else {}
-        self.integrator = hy.taylor_adaptive_batch(
-            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 5, **events)
-
-    def _initial_signs(self, x: np.ndarray, t: float, p: np.ndarray) -> np.ndarray:
-        """The sign of every kink's argument at the start, shape (n_kinks, lanes)."""
-        signs = []
-
-        def sign_of(u):
-            signs.append(np.broadcast_to(np.where(np.asarray(u) >= 0, 1.0, -1.0), x.shape[1:]))
-            return signs[-1]
-
-        self.system.field(NUMPY_FUNCTIONS | _kinks_as_signs(sign_of))(x, t, p)
-        return np.array(signs).reshape(self.n_kinks, -1)
-
-    def run(self, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, max_steps: int,
-            max_delta_t: float) -> tuple[np.ndarray, np.ndarray]:
-        """Integrate eight lanes: x (dim, 8), p (n_parameters, 8), to states (time, dim, 8) and heyoka's outcome names (8,)."""
-        ta, caps = self.integrator, [max_delta_t] * self.lanes
-        ta.state[:] = x
-        ta.pars[:self.n_params] = p[:len(ta.pars)]  # heyoka leaves out trailing parameters that no equation uses
-        if self.n_kinks:
-            ta.pars[self.n_params:] = self._initial_signs(x, start, p)
-            ta.reset_cooldowns()
-        ta.set_time(start)
-        if times[0] != start:
-            ta.propagate_until([times[0]] * self.lanes, max_steps=max_steps, max_delta_t=caps)
-            outcome = [res[0].name for res in ta.propagate_res]
-            if any(name != "time_limit" for name in outcome):
-                return np.full((len(times), *x.shape), np.nan), np.array(outcome)
-        out = ta.propagate_grid(np.repeat(times[:, None], self.lanes, 1), max_steps=max_steps, max_delta_t=caps)[1]
-        return out, np.array([res[0].name for res in ta.propagate_res])
-
-
-class _Flip:
-    """Event: the argument of a kink goes through zero; its sign follows the direction."""
-
-    def __init__(self, index: int):
-        self.index = index
-
-    def __call__(self, ta, d_sgn, lane):
-        ta.pars[self.index, lane] = d_sgn if d_sgn else -ta.pars[self.index, lane]
-        return True
-
-
-_compiled = local()
-
-
-def _heyoka_integrator(system: System, tolerance: float) -> _HeyokaIntegrator:
-    """The compiled integrator of a flow, one for each thread; parameters and initial states do not matter to it."""
-    cache = _compiled.__dict__.setdefault("integrators", {})
-    radii = tuple(_guard_radii(system))
-    key = (system.equations, system.definitions, system.variables, system.parameter_names, radii, tolerance)
-    if key not in cache:
-        cache[key] = _HeyokaIntegrator(system, tolerance)
-    return cache[key]
-
-
-def _integrate_heyoka(system: System, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, tolerance: float,
-                      max_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (dim, batch), p (n_parameters, batch) to states (batch, dim, time) and outcomes (batch,)."""
-    # the error of a step is relative to the largest coordinate: a phase that grows must not eat the digits of the rest
-    integrator = _heyoka_integrator(system, min(tolerance, 1e-15) if system.unbounded else tolerance)
-    cap, lanes, batch = longest_step(system), integrator.lanes, x.shape[1]
-    states = np.full((batch, system.dim, len(times)), np.nan)
-    outcome = np.full(batch, Outcome.OK, np.int8)
-    for first in range(0, batch, lanes):
-        members = np.arange(first, min(first + lanes, batch))
-        alive = np.arange(len(members))
-        while len(alive):
-            # whoever is missing is stood in for by a trajectory that is there anyhow
-            filled = members[np.resize(alive, lanes)]
-            out, names = integrator.run(x[:, filled], p[:, filled], start, times, max_steps, cap)
-            names = names[:len(alive)]
-            bad = names == "err_nf_state"
-            if not bad.any():
-                states[members[alive]] = np.moveaxis(out, 2, 0)[:len(alive)].swapaxes(1, 2)
-                outcome[members[alive[names == "step_limit"]]] = Outcome.STEP_BUDGET
-                break
-            # one that is not finite stops the others: without it, once more
-            outcome[members[alive[bad]]] = Outcome.DIVERGED
-            alive = alive[~bad]
-    return states, outcome
-
-# %% ../nbs/10_integration.ipynb #62a60377
-def _integrate_dop853(system: System, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, tolerance: float,
-                      max_steps: int, functions: Mapping[str, Callable] = NUMPY_FUNCTIONS) -> tuple[np.ndarray, np.ndarray]:
-    """x (dim, batch), p (n_parameters, batch) to states (batch, dim, time) and outcomes (batch,)."""
-    field, radii, cap, batch = system.field(functions), _guard_radii(system)[:, None], longest_step(system), x.shape[1]
-    scale = np.asarray(system.scale or np.ones(system.dim), float)[:, None]
-
-    def rhs(t, y):
-        return np.stack([np.broadcast_to(value, t.shape) for value in field(y, t, p)])
-
-    states = np.full((batch, system.dim, len(times)), np.nan)
-    outcome = np.full(batch, Outcome.OK, np.int8)
-    next_point = np.zeros(batch, int)
-    end, t, y = times[-1], np.full(batch, float(start)), x.copy()
-    at_start = np.flatnonzero(np.isclose(times[0], t, rtol=0, atol=1e-14 * max(1.0, abs(start))))
-    states[at_start, :, 0], next_point[at_start] = y.T[at_start], 1
-    stages = np.empty((16, system.dim, batch))
-    h = np.full(batch, cap / 16)
-    for _ in range(max_steps):
-        active = (outcome == Outcome.OK) & (next_point < len(times))
-        if not active.any():
-            break
-        with np.errstate(all="ignore"):
-            step = np.where(active, np.minimum(h, cap), 0.0)
-            stages[0] = rhs(t, y)
-            for i in range(1, 12):
-                stages[i] = rhs(t + _Tableau.C[i] * step, y + step * np.tensordot(_Tableau.A[i, :i], stages[:i], 1))
-            y_new = y + step * np.tensordot(_Tableau.B, stages[:12], 1)
-            t_new = t + step
-            stages[12] = rhs(t_new, y_new)
-            tolerances = tolerance * (scale + np.maximum(np.abs(y), np.abs(y_new)) * np.isfinite(radii))
-            error5 = np.square(np.tensordot(_Tableau.E5, stages[:13], 1) / tolerances).sum(0)
-            error3 = np.square(np.tensordot(_Tableau.E3, stages[:13], 1) / tolerances).sum(0)
-            error = step * error5 / np.sqrt((error5 + 0.01 * error3) * system.dim + 1e-300)
-            good = active & (error <= 1) & np.isfinite(y_new).all(0)
-            factor = np.where(np.isfinite(error), np.clip(0.9 * np.maximum(error, 1e-12) ** -0.125, 0.2, 5.0), 0.2)
-            h = np.where(active, step * np.where(good, factor, np.minimum(factor, 1.0)), h)
-            outcome[active & ~good & (h < 1e-14 * np.maximum(np.abs(t), cap))] = Outcome.STEP_UNDERFLOW
-            _fill_grid(states, next_point, times, good, t, step, y, y_new, stages, rhs)
-            y, t = np.where(good, y_new, y), np.where(good, t_new, t)
-            outcome[good & (np.abs(y) > radii).any(0)] = Outcome.DIVERGED
-    outcome[(outcome == Outcome.OK) & (next_point < len(times))] = Outcome.STEP_BUDGET
-    return states, outcome
-
-
-def _fill_grid(states, next_point, times, good, t, step, y, y_new, stages, rhs) -> None:
-    """Write the grid points that lie in the accepted steps, by the dense output of DOP853 (in place)."""
-    padded = np.append(times, np.inf)
-    due = good & (padded[next_point] <= t + step)
-    if not due.any():
-        return
-    for i, (a, c) in enumerate(zip(_Tableau.A_EXTRA, _Tableau.C_EXTRA), start=13):
-        stages[i] = rhs(t + c * step, y + step * np.tensordot(a[:i], stages[:i], 1))
-    delta = y_new - y
-    terms = [delta, step * stages[0] - delta, 2 * delta - step * (stages[12] + stages[0]),
-             *(step * np.tensordot(_Tableau.D, stages, 1))]
-    while due.any():
-        lanes = np.flatnonzero(due)
-        s = (padded[next_point[lanes]] - t[lanes]) / step[lanes]
-        value = np.zeros((len(y), len(lanes)))
-        for k, term in enumerate(reversed(terms)):
-            value = (value + term[:, lanes]) * (s if k % 2 == 0 else 1 - s)
-        states[lanes, :, next_point[lanes]] = (y[:, lanes] + value).T
-        next_point[lanes] += 1
-        due = good & (padded[next_point] <= t + step)
-
-# %% ../nbs/10_integration.ipynb #7cdfe3b8
-def _rounded_sign(u, width: float = 1e-5):
-    return u / np.sqrt(u * u + width * width)
-
-
-_ROUNDED_FUNCTIONS = NUMPY_FUNCTIONS | _kinks_as_signs(_rounded_sign)
 
 # %% ../nbs/10_integration.ipynb #3865033d
 def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *,
@@ -301,13 +85,13 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
     times = start + transient * system.period + dt * np.arange(length)
     max_steps = int(10_000 + 50 * (times[-1] - start) / longest_step(system))
     chosen = _choose_engine(engine)
-    integrate = _integrate_heyoka if chosen == "heyoka" else _integrate_dop853
+    integrate = taylor.integrate if chosen == "heyoka" else runge_kutta.integrate
     states, outcome = integrate(system, ics.T.copy(), params.T.copy(), start, times, tolerance, max_steps)
     if engine == "auto" and chosen == "heyoka" and not system.is_smooth and (outcome != Outcome.OK).any():
         stuck = np.flatnonzero(outcome != Outcome.OK)
-        states[stuck], outcome[stuck] = _integrate_dop853(system, ics[stuck].T.copy(), params[stuck].T.copy(), start, times,
-                                                          max(tolerance, 1e-9), max_steps, _ROUNDED_FUNCTIONS)
-    lost = ~np.isfinite(states).all((1, 2)) | (np.abs(states) > _guard_radii(system)[:, None]).any((1, 2))
+        states[stuck], outcome[stuck] = runge_kutta.integrate(system, ics[stuck].T.copy(), params[stuck].T.copy(), start, times,
+                                                          max(tolerance, 1e-9), max_steps, runge_kutta.ROUNDED_FUNCTIONS)
+    lost = ~np.isfinite(states).all((1, 2)) | (np.abs(states) > guard_radii(system)[:, None]).any((1, 2))
     outcome[lost & (outcome == Outcome.OK)] = Outcome.DIVERGED
     states[outcome != Outcome.OK] = np.nan
     return Ensemble(system, states, outcome, times, params)
@@ -345,7 +129,7 @@ def sample_initial_conditions(system: System, rng: np.random.Generator, count: i
                          f"ended as {Outcome(ensemble.outcome[0]).name}")
     return ensemble.states[0].T[np.sort(rng.choice(length, count, replace=False))]
 
-# %% ../nbs/10_integration.ipynb #f46ad178
+# %% ../nbs/10_integration.ipynb #c1a21792
 def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,
                      settle: int = 2, start: float = 0.0, separation: float = 1e-8) -> np.ndarray:
     """Largest Lyapunov exponent of each trajectory, (batch,), per unit of the flow's time; NaN where it diverges.
