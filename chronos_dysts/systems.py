@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from inspect import signature
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 # %% auto #0
-__all__ = ['SMOOTH_FUNCTIONS', 'KINK_FUNCTIONS', 'NUMPY_FUNCTIONS', 'FAMILIES', 'System', 'check_name', 'trace', 'family_reasons',
-           'catalogue', 'get_system', 'Split', 'split_systems', 'stream_key', 'perturb_parameters']
+__all__ = ['SMOOTH_FUNCTIONS', 'KINK_FUNCTIONS', 'NUMPY_FUNCTIONS', 'FAMILIES', 'PANDA20', 'System', 'check_name', 'trace',
+           'family_reasons', 'catalogue', 'delay_systems', 'maps', 'get_system', 'Split', 'split_systems', 'stream_key',
+           'bounded_parameters', 'perturb_parameters']
 
 # %% ../nbs/00_systems.ipynb #acad3183
 SMOOTH_FUNCTIONS = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "log", "sqrt")
@@ -105,6 +106,10 @@ class System:
     `observables` are what is stored and learnt from (empty: the variables themselves); `unbounded` names the variables
     that grow without bound, such as the phase of a drive. `scale` is the typical deviation of each variable on the
     attractor (empty: 1).
+
+    In a delay system x'(t) = f(x(t), x(t - tau), t; p), `delays` holds a triple (symbol, variable, parameter) for each
+    delayed value: in the equations the symbol stands for the variable, as it was the parameter's time ago. The state of
+    such a system is a piece of history; `ic` is then a constant one.
     """
     name: str
     variables: tuple[str, ...]
@@ -117,6 +122,7 @@ class System:
     observables: tuple[str, ...] = ()
     unbounded: tuple[str, ...] = ()
     scale: tuple[float, ...] = ()
+    delays: tuple[tuple[str, str, str], ...] = ()
 
     def __post_init__(self):
         if len(self.equations) != len(self.variables):
@@ -126,8 +132,15 @@ class System:
                 raise ValueError(f"{self.name}: {field} has {len(values)} numbers, the state has {len(self.variables)}")
             if not np.all(np.isfinite(values)):
                 raise ValueError(f"{self.name}: {field} is not finite: {values}")
-        if not self.period > 0:
+        if not (self.period > 0 and np.isfinite(self.period)):
             raise ValueError(f"{self.name}: the period has to be positive, not {self.period}")
+        for symbol, variable, parameter in self.delays:
+            check_name(variable, self.variables, f"variable behind the delayed value {symbol!r} of {self.name}")
+            check_name(parameter, self.params, f"parameter for the delay of {symbol!r} in {self.name}")
+            if symbol in (*self.variables, *self.params, "t"):
+                raise ValueError(f"{self.name}: the delayed value {symbol!r} has the name of something else")
+            if not (np.ndim(self.params[parameter]) == 0 and self.params[parameter] > 0):
+                raise ValueError(f"{self.name}: the delay {parameter!r} has to be a positive number, not {self.params[parameter]}")
         self._bind_field, self._bind_observables  # parse now, so that a bad equation is refused here
 
     @property
@@ -139,6 +152,11 @@ class System:
     def observed_dim(self) -> int:
         """Number of observed coordinates, the `dim` of every stored trajectory."""
         return len(self.observables or self.variables)
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether the equations look back in time."""
+        return bool(self.delays)
 
     @property
     def params(self) -> dict[str, float | tuple]:
@@ -197,7 +215,8 @@ class System:
 
     @cached_property
     def _bind_field(self):
-        return _compile(self.equations, self.definitions, self.variables, self.parameter_names)
+        symbols = self.variables + tuple(symbol for symbol, _, _ in self.delays)
+        return _compile(self.equations, self.definitions, symbols, self.parameter_names)
 
     @cached_property
     def _bind_observables(self):
@@ -206,13 +225,20 @@ class System:
     def field(self, functions: Mapping[str, Callable] = NUMPY_FUNCTIONS) -> Callable:
         """`f(x, t, p) -> tuple` over anything that has arithmetic and the given functions: arrays, tensors, symbols.
 
-        `x` and `p` are sequences by variable and by `parameter_names`; what broadcasts may be batched.
+        `x` and `p` are sequences by variable (and then by delayed value) and by `parameter_names`; what broadcasts may be
+        batched.
         """
         return self._bind_field(functions)
 
-    def vector_field(self, x, t=0.0) -> np.ndarray:
-        """f(x, t) at these parameters; x of shape (dim,) or (…, dim, time), raw state, in and out alike."""
-        return self._along(self._bind_field, x, t, self.parameter_values)
+    def vector_field(self, x, t=0.0, delayed=None) -> np.ndarray:
+        """f(x, t) at these parameters; x of shape (dim,) or (…, dim, time), raw state, in and out alike.
+
+        A delay system needs the `delayed` values as well, (n_delays,) or (…, n_delays, time), in the order of `delays`.
+        """
+        if self.is_delayed != (delayed is not None):
+            raise ValueError(f"{self.name} {'is a delay system: its field needs the delayed values ' if self.is_delayed else 'has no delays, but got delayed values'}"
+                             + ", ".join(f"{symbol} = {variable}(t - {parameter})" for symbol, variable, parameter in self.delays))
+        return self._along(self._bind_field, x, t, self.parameter_values, delayed)
 
     def observe(self, x, t=0.0, params: np.ndarray | None = None) -> np.ndarray:
         """What is stored of raw states: x of shape (dim,) or (…, dim, time) to (observed_dim,) or (…, observed_dim, time).
@@ -224,13 +250,20 @@ class System:
         params = self.parameter_values if params is None else np.asarray(params, float)[..., None]
         return self._along(self._bind_observables, x, t, np.moveaxis(params, -2, 0) if params.ndim > 1 else params)
 
-    def _along(self, bind, x, t, p) -> np.ndarray:
+    def _along(self, bind, x, t, p, delayed=None) -> np.ndarray:
         x = np.asarray(x, float)
         axis = 0 if x.ndim == 1 else -2
         if x.ndim == 0 or x.shape[axis] != self.dim:
             raise ValueError(f"{self.name} has {self.dim} variables {self.variables}; "
                              f"a state of shape {x.shape} does not fit (dim,) or (…, dim, time)")
-        values = bind(NUMPY_FUNCTIONS)(np.moveaxis(x, axis, 0), t, p)
+        symbols = np.moveaxis(x, axis, 0)
+        if delayed is not None:
+            delayed = np.asarray(delayed, float)
+            wanted = (*x.shape[:axis], len(self.delays), *x.shape[x.ndim + axis + 1:]) if x.ndim > 1 else (len(self.delays),)
+            if delayed.shape != wanted:
+                raise ValueError(f"{self.name} has {len(self.delays)} delayed values; the shape {delayed.shape} is not {wanted}")
+            symbols = np.concatenate([symbols, np.moveaxis(delayed, axis, 0)])
+        values = bind(NUMPY_FUNCTIONS)(symbols, t, p)
         shape = np.broadcast_shapes(*(np.shape(value) for value in values), x.shape[:axis] + x.shape[x.ndim + axis + 1:]
                                     if x.ndim > 1 else ())
         return np.stack([np.broadcast_to(value, shape) for value in values], axis=axis)
@@ -251,6 +284,7 @@ class System:
                 raise KeyError("format")
             fields["parameters"] = tuple((name, _freeze(value)) for name, value in fields["parameters"])
             fields["definitions"] = tuple((name, value) for name, value in fields["definitions"])
+            fields["delays"] = tuple(tuple(delay) for delay in fields.get("delays", ()))
             return System(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"this is not the JSON of a system ({error!r}): {text[:60]!r}…") from None
@@ -435,8 +469,14 @@ def trace(name: str) -> System:
     params = {key: meta["parameters"][key] for key in sorted(meta["parameters"])}
     symbols = {key: _symbol_array(key, value) for key, value in params.items()}
     instance = _symbolic_instance(cls, symbols)
-    dim = meta["embedding_dimension"]
-    if "rhs" in vars(instance):
+    dim = 1 if meta["delay"] else meta["embedding_dimension"]  # dysts embeds delay systems afterwards
+    delays: tuple = ()
+    if meta["delay"]:
+        variables, delayed = ("x",), "xt"  # _rhs(x, xt, t, …), xt the value tau ago
+        delays = ((delayed, variables[0], "tau"),)
+        state = [_Symbol("name", name) for name in (*variables, delayed)]
+        values = (instance._rhs(*state, _Symbol("name", "t"), *symbols.values()),)
+    elif "rhs" in vars(instance):
         variables = tuple(f"x{i}" for i in range(dim))
         state = np.array([_Symbol("name", variable) for variable in variables], object)
         values = instance.rhs(state, _Symbol("name", "t"))
@@ -446,13 +486,14 @@ def trace(name: str) -> System:
         values = instance._rhs(*state, _Symbol("name", "t"), *symbols.values())
     observed = instance._postprocessing(*state) if "_postprocessing" in vars(instance) else ()
     definitions, texts = _to_text([_as_symbol(value) for value in (*values, *observed)])
-    initial = np.atleast_2d(meta["initial_conditions"])[0]
+    initial = np.atleast_2d(meta["initial_conditions"])[0][:dim]
     return System(name=name, variables=variables, equations=texts[:dim],
                   parameters=tuple((key, _freeze(value)) for key, value in params.items()),
                   ic=_freeze(initial), period=float(meta["period"]), families=(FAMILIES.get(name, name),),
                   definitions=definitions, observables=texts[dim:],
                   unbounded=tuple(variables[i] for i in meta["unbounded_indices"]),
-                  scale=tuple(float(s) if np.isfinite(s) and s > 0 else 1.0 for s in meta["std"]) if "std" in meta else ())
+                  scale=tuple(float(s) if np.isfinite(s) and s > 0 else 1.0 for s in meta["std"][:dim]) if "std" in meta else (),
+                  delays=delays)
 
 
 @lru_cache(maxsize=1)
@@ -488,6 +529,8 @@ _FAMILY_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("ForcedVanDerPol", ("ForcedFitzHughNagumo",), "FitzHugh-Nagumo at b = 0 is Van der Pol in Lienard's variables"),
     ("HenonHeiles", ("NuclearQuadrupole",), "the cubic potential of Henon-Heiles, with quartic terms added"),
     ("BeerRNN", ("Hopfield",), "a network of sigmoids, in its inputs or in its outputs as variables"),
+    ("IkedaDelay", ("SprottDelay",), "the same delay equation x' = mu sin(x(t - tau) - x0) - c x"),
+    ("ScrollDelay", ("PiecewiseCircuit",), "x' = -alpha x(t - tau) + beta f(x(t - tau)), f odd: a sigmoid or a cubic"),
 )
 # the family of those flows that are not the founder of their own
 FAMILIES: dict[str, str] = {member: family for family, members, _ in _FAMILY_TABLE for member in members}
@@ -504,71 +547,181 @@ def catalogue() -> tuple[str, ...]:
     return tuple(sorted(name for name, meta in _metadata().items() if not meta["delay"]))
 
 
-@lru_cache(maxsize=None)
-def get_system(name: str) -> System:
-    """The flow `name` of the catalogue at its reference parameters.
-
-    Raises ValueError for a name that is no flow: with the nearest names, or with the reason for a delay system or a map.
-    """
-    if name in _metadata() and _metadata()[name]["delay"]:
-        raise ValueError(f"{name!r} is a delay system: its state is a function, not a vector, and it is not integrated yet")
-    if name not in catalogue() and name in _map_names():
-        raise ValueError(f"{name!r} is a map: it jumps from step to step and has no flow to integrate")
-    return trace(check_name(name, catalogue(), "system"))
+@lru_cache(maxsize=1)
+def delay_systems() -> tuple[str, ...]:
+    """Names of all delay systems, sorted."""
+    return tuple(sorted(name for name, meta in _metadata().items() if meta["delay"]))
 
 
 @lru_cache(maxsize=1)
-def _map_names() -> frozenset[str]:
+def maps() -> Mapping[str, str]:
+    """Names of the maps of dysts, and for each the reason why it is no flow."""
     from importlib import resources
-    return frozenset(json.loads(resources.files("dysts").joinpath("data/discrete_maps.json").read_text()))
+    found = json.loads(resources.files("dysts").joinpath("data/discrete_maps.json").read_text())
+    reason = "a map: x[n+1] = F(x[n]) jumps from step to step, and has no vector field to integrate in between"
+    return MappingProxyType({name: reason for name in sorted(found)})
 
-# %% ../nbs/00_systems.ipynb #d90a311b
+
+@lru_cache(maxsize=None)
+def get_system(name: str) -> System:
+    """The flow or delay system `name` at its reference parameters.
+
+    Raises ValueError for a name that is neither: with the nearest names, or, for a map, with the reason.
+    """
+    known = catalogue() + delay_systems()
+    if name not in known and name in maps():
+        raise ValueError(f"{name!r} is no flow but {maps()[name]}")
+    return trace(check_name(name, known, "system"))
+
+# %% ../nbs/00_systems.ipynb #19f46825
+PANDA20 = ("Bouali", "ChenLee", "CircadianRhythm", "Coullet", "DoublePendulum", "Duffing", "HastingsPowell", "Hopfield",
+           "HyperYangChen", "JerkCircuit", "KawczynskiStrizhak", "LorenzStenflo", "MacArthur", "MackeyGlass", "OscillatingFlow",
+           "QiChen", "Rossler", "SprottB", "SprottF", "SprottR")
+
+
 @dataclass(frozen=True)
 class Split:
-    """Names of the systems to train on and of those set aside; no family is on both sides."""
+    """Names of the systems to train on, to choose by, and to test on; no family is in two of the three."""
     train: tuple[str, ...]
+    validation: tuple[str, ...]
     test: tuple[str, ...]
 
 
-def split_systems(names: Sequence[str] | None = None, *, test_fraction: float = 0.3, seed: int = 0) -> Split:
-    """Split systems (default: the whole catalogue) into train and test by family.
+def split_systems(names: Sequence[str] | None = None, *, scheme: str | None = None, test_fraction: float = 0.3,
+                  validation_fraction: float = 0.1, seed: int = 0) -> Split:
+    """Split systems (default: the catalogue of flows) into train, validation and test by family.
 
-    `test_fraction` is the share of the *systems* that is set aside; whole families are drawn in an order that `seed`
-    determines, and the share is reached from below. Raises ValueError for an unknown name or a fraction outside [0, 1].
+    Without a `scheme`, `test_fraction` is the share of the *systems* that is set aside; whole families are drawn in an order
+    that `seed` determines, and the share is reached from below. The scheme "<seed>-<others>-<test>", such as "7-100-30", sets
+    exactly so many systems aside and keeps up to so many of the others ("seed-100-30": with `seed`); "panda20" sets aside
+    `PANDA20` and leaves their families out. `validation_fraction` is the share of what is not in the test set.
+    Raises ValueError for an unknown name or scheme, a fraction outside [0, 1], and counts that no choice of families makes.
     """
-    names = sorted(set(catalogue() if names is None else names))
-    if not 0 <= test_fraction <= 1:
-        raise ValueError(f"test_fraction has to lie in [0, 1], not {test_fraction}")
-    members: dict[str, list[str]] = {}
+    for key, fraction in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"{key} has to lie in [0, 1], not {fraction}")
+    if names is None:
+        names = catalogue() + (("MackeyGlass",) if scheme == "panda20" else ())
+    names = sorted(set(names))
+    groups = _families_of(names)
+    if scheme == "panda20":
+        test = [name for name in names if name in PANDA20]
+        groups = {family: members for family, members in groups.items() if not set(members) & set(test)}
+        most = len(names)
+    else:
+        counts = None if scheme is None else _read_counts(scheme, seed)
+        seed, most, wanted = (seed, len(names), round(test_fraction * len(names))) if counts is None else counts
+        test = _draw_families(groups, wanted, _split_stream(seed, "split"))
+        if counts is not None and len(test) != wanted:
+            raise ValueError(f"{scheme}: whole families of {len(names)} systems make {len(test)} test systems in this order, not {wanted}; "
+                             f"another seed or count may fit")
+        groups = {family: members for family, members in groups.items() if not set(members) & set(test)}
+    if most < sum(map(len, groups.values())):
+        kept = set(_draw_families(groups, most, _split_stream(seed, "train")))
+        groups = {family: members for family, members in groups.items() if set(members) <= kept}
+    left = sorted(name for members in groups.values() for name in members)
+    validation = _draw_families(groups, round(validation_fraction * len(left)), _split_stream(seed, "validation"))
+    return Split(train=tuple(name for name in left if name not in validation), validation=tuple(sorted(validation)), test=tuple(sorted(test)))
+
+
+def _split_stream(seed: int, part: str) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence([seed, stream_key(part)]))
+
+
+def _families_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """The names by family."""
+    groups: dict[str, list[str]] = {}
     for name in names:
-        members.setdefault(get_system(name).families[0], []).append(name)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("split")]))
-    room, test = round(test_fraction * len(names)), []
-    for family in rng.permutation(sorted(members)):
-        if len(members[family]) <= room:
-            test += members[family]
-            room -= len(members[family])
-    return Split(train=tuple(name for name in names if name not in test), test=tuple(sorted(test)))
+        groups.setdefault(get_system(name).families[0], []).append(name)
+    return groups
+
+
+def _draw_families(groups: Mapping[str, list[str]], room: int, rng: np.random.Generator) -> list[str]:
+    """Whole families in random order, as long as they fit."""
+    drawn: list[str] = []
+    for family in rng.permutation(sorted(groups)):
+        if len(drawn) + len(groups[family]) <= room:
+            drawn += groups[family]
+    return drawn
+
+
+def _read_counts(scheme: str, seed: int) -> tuple[int, int, int]:
+    """The seed, the number of other systems and that of test systems in a scheme such as "7-100-30"."""
+    match = re.fullmatch(r"(seed|\d+)-(\d+)-(\d+)", scheme)
+    if not match:
+        raise ValueError(f"unknown scheme {scheme!r}: it is 'panda20', or '<seed>-<others>-<test>' such as 'seed-100-30' or '7-100-30'")
+    return (seed if match[1] == "seed" else int(match[1])), int(match[2]), int(match[3])
 
 
 def stream_key(text: str) -> int:
     """A 64-bit number for a text, the same everywhere: it keys the random stream that the text names."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
-# %% ../nbs/00_systems.ipynb #74388a65
+# %% ../nbs/00_systems.ipynb #47dfd233
 _TIED_PARAMETERS = {"ExcitableCell": {"amvo": ("ar", "amvb"), "anvo": ("ar", "anvb")}}
+_CLOSEST = 0.05  # a bounded parameter comes no nearer to zero than this share of its reference
+
+
+@lru_cache(maxsize=1024)
+def bounded_parameters(system: System) -> frozenset[str]:
+    """Names, of `parameter_names`, of those that have to keep away from zero.
+
+    They are delays, factors of a divisor, of the argument of `sqrt` or `log`, or of the base of a power that is not a whole
+    number, where no variable takes part.
+    """
+    definitions = dict(system.definitions)
+    found: set[str] = {parameter for _, _, parameter in system.delays}
+
+    def symbols(node: ast.AST) -> set[str]:
+        """Names in an expression, through definitions; an indexed parameter as its text."""
+        names = set()
+        for part in ast.walk(node):
+            if isinstance(part, ast.Subscript):
+                names.add(ast.unparse(part).replace(" ", "").replace("(", "").replace(")", ""))
+            elif isinstance(part, ast.Name):
+                names |= symbols(ast.parse(definitions[part.id], mode="eval").body) if part.id in definitions else {part.id}
+        return names
+
+    def keep_from_zero(node: ast.AST) -> None:
+        match node:
+            case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right):
+                keep_from_zero(left)
+                keep_from_zero(right)
+            case ast.BinOp(left=left, op=ast.Pow()):
+                keep_from_zero(left)
+            case ast.UnaryOp(operand=operand):
+                keep_from_zero(operand)
+            case ast.Name(id=name) if name in definitions:
+                keep_from_zero(ast.parse(definitions[name], mode="eval").body)
+            case ast.Name() | ast.Subscript():
+                found.update(symbols(node))
+
+    for text in (*system.equations, *system.observables, *definitions.values()):
+        for node in ast.walk(ast.parse(text, mode="eval")):
+            match node:
+                case ast.BinOp(op=ast.Div(), right=divisor):
+                    keep_from_zero(divisor)
+                case ast.BinOp(left=base, op=ast.Pow(), right=exponent) if not (
+                        isinstance(exponent, ast.Constant) and exponent.value == int(exponent.value) and exponent.value >= 0):
+                    keep_from_zero(base)
+                case ast.Call(func=ast.Name(id="sqrt" | "log"), args=[argument]):
+                    keep_from_zero(argument)
+    return frozenset(found & set(system.parameter_names))
 
 
 def perturb_parameters(system: System, rng: np.random.Generator, scale: float, count: int = 1, *,
                        keep_sign: bool = True) -> np.ndarray:
     """`count` parameter sets p (1 + scale N(0, 1)), shape (count, n_parameters), in the order of `parameter_names`.
 
-    With `keep_sign` no parameter changes its sign (the factor is reflected at 0). Raises ValueError for a negative scale.
+    With `keep_sign` no parameter changes its sign (the factor is reflected at 0). `bounded_parameters` keep it in any case,
+    and at least 0.05 of their reference value (the factor is reflected there). Raises ValueError for a negative scale.
     """
     if not (scale >= 0 and np.isfinite(scale)):
         raise ValueError(f"the scale of a perturbation has to be finite and not negative, not {scale}")
     factors = 1 + scale * rng.standard_normal((count, len(system.parameter_names)))
-    values = system.parameter_values * (np.abs(factors) if keep_sign else factors)
+    bounded = np.array([name in bounded_parameters(system) for name in system.parameter_names], bool)
+    factors = np.where(bounded, _CLOSEST + np.abs(factors - _CLOSEST), np.abs(factors) if keep_sign else factors)
+    values = system.parameter_values * factors
     column = {name: i for i, name in enumerate(system.parameter_names)}
     for tied, (a, b) in _TIED_PARAMETERS.get(system.name, {}).items():
         values[:, column[tied]] = values[:, column[a]] * values[:, column[b]]
