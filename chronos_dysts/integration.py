@@ -55,15 +55,16 @@ class Ensemble:
 # %% ../nbs/10_integration.ipynb #3865033d
 def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *,
                        length: int = 1024, points_per_period: float = 100.0, dt: float | None = None,
-                       transient: float = 0.0, start: float = 0.0, tolerance: float = 1e-12,
-                       engine: str = "auto") -> Ensemble:
-    """Integrate a batch of trajectories of one flow and sample them at `length` equally spaced times.
+                       times: np.ndarray | None = None, transient: float = 0.0, start: float = 0.0, tolerance: float = 1e-12,
+                       engine: str = "auto", device: str | None = None) -> Ensemble:
+    """Integrate a batch of trajectories of one flow and sample them at `length` equally spaced times, or at `times`.
 
-    `params` (batch, n_parameters), default the system's own; `ics` (batch, dim) raw states, default the system's own.
+    `params` (batch, n_parameters), default the system's own; `ics` (batch, dim) raw states, default the system's own; for
+    a system with delays (batch, dim), a constant past, or (batch, dim, nodes), evenly sampled over the longest delay, the last now.
     The step between samples is `dt`, or the period divided by `points_per_period`. `transient` (in periods) is
-    integrated and not stored; the first sample lies at its end. `tolerance` is the local error, relative.
-    `engine` is "heyoka", "dop853" or "auto": heyoka where it is installed, and dop853 for trajectories it cannot finish
-    because they stick to a discontinuity.
+    integrated and not stored; the first sample lies at its end. Or `times` (time,), increasing, are given one by one, from `start` on.
+    `tolerance` is the local error, relative.
+    `engine` is "heyoka", "torch" or "auto": heyoka where it is installed. torch runs on `device`, such as "cuda", default the processor.
     What fails is told by `Ensemble.outcome`, and its states are NaN. Raises ValueError for bad arguments.
     """
     params = system.parameter_values[None] if params is None else np.atleast_2d(np.asarray(params, float))
@@ -74,46 +75,69 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
             raise ValueError(f"{name} of {system.name} has shape {array.shape}, expected ({batch}, {width}) or (1, {width})")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} of {system.name} are not finite in row {np.flatnonzero(~np.isfinite(array).all(1))[0]}")
-    if length < 1 or not transient >= 0:
-        raise ValueError(f"length has to be at least 1 and transient not negative, got {length} and {transient}")
     if not 1e-16 < tolerance < 1e-2:
         raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {tolerance}")
+    times = _grid(system, length, points_per_period, dt, times, transient, start)
+    params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, system.dim))
+    max_steps = int(10_000 + 50 * (times[-1] - start) / longest_step(system))
+    arguments = (start, times, tolerance, max_steps)
+    if _choose_engine(engine, device) == "torch":
+        states, outcome = runge_kutta.integrate(system, ics.T, params.T, *arguments, device or "cpu")
+    else:
+        states, outcome = taylor.integrate(system, ics.T, params.T, *arguments)
+        if engine == "auto" and not system.is_smooth and (outcome == Outcome.STEP_BUDGET).any():
+            stuck = np.flatnonzero(outcome == Outcome.STEP_BUDGET)
+            states[stuck], outcome[stuck] = runge_kutta.integrate(system, ics[stuck].T, params[stuck].T, *arguments)
+    outcome[(outcome == Outcome.OK) & _lost(states, guard_radii(system))] = Outcome.DIVERGED
+    states[outcome != Outcome.OK] = np.nan
+    return Ensemble(system, states, outcome, times, params)
+
+
+def _grid(system: System, length, points_per_period, dt, times, transient, start) -> np.ndarray:
+    if not np.isfinite(start):
+        raise ValueError(f"start has to be finite, not {start}")
+    if times is not None:
+        times = np.asarray(times, float)
+        if transient or dt is not None:
+            raise ValueError("either times or transient and dt say when to sample, not both")
+        if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (np.diff(times) <= 0).any() or times[0] < start:
+            raise ValueError(f"times has to be increasing and finite, from start={start} on, in one dimension; got shape {times.shape}")
+        return times
+    if not (isinstance(length, (int, np.integer)) and length >= 1) or not 0 <= transient < np.inf:
+        raise ValueError(f"length has to be a whole number of at least 1 and transient not negative, got {length} and {transient}")
     dt = system.period / points_per_period if dt is None and points_per_period > 0 else dt
     if dt is None or not (dt > 0 and np.isfinite(dt)):
         raise ValueError(f"the time step has to be positive, got dt={dt}, points_per_period={points_per_period}")
-    params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, system.dim))
-    times = start + transient * system.period + dt * np.arange(length)
-    max_steps = int(10_000 + 50 * (times[-1] - start) / longest_step(system))
-    chosen = _choose_engine(engine)
-    integrate = taylor.integrate if chosen == "heyoka" else runge_kutta.integrate
-    states, outcome = integrate(system, ics.T.copy(), params.T.copy(), start, times, tolerance, max_steps)
-    if engine == "auto" and chosen == "heyoka" and not system.is_smooth and (outcome != Outcome.OK).any():
-        stuck = np.flatnonzero(outcome != Outcome.OK)
-        states[stuck], outcome[stuck] = runge_kutta.integrate(system, ics[stuck].T.copy(), params[stuck].T.copy(), start, times,
-                                                          max(tolerance, 1e-9), max_steps, runge_kutta.ROUNDED_FUNCTIONS)
-    lost = ~np.isfinite(states).all((1, 2)) | (np.abs(states) > guard_radii(system)[:, None]).any((1, 2))
-    outcome[lost & (outcome == Outcome.OK)] = Outcome.DIVERGED
-    states[outcome != Outcome.OK] = np.nan
-    return Ensemble(system, states, outcome, times, params)
+    return start + transient * system.period + dt * np.arange(length)
+
+
+def _lost(states: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Which trajectories (batch, dim, time) left the ball of the guard or are not finite, (batch,)."""
+    largest = np.maximum(states.max(2), -states.min(2))  # NaN passes through
+    lost = ~(np.square(largest / radii).sum(1) < 1)  # the box around all points: few come further
+    lost[lost] = ~(np.square(states[lost] / radii[:, None]).sum(1) < 1).all(1)
+    return lost | ~np.isfinite(largest).all(1)
 
 
 @lru_cache(maxsize=1)
 def _warn_once_about_heyoka() -> None:
     warnings.warn("heyoka is not installed (it has wheels for Linux; conda-forge has it for macOS and Windows): "
-                  "integrating with dop853, which gives the same trajectories more slowly", stacklevel=4)
+                  "integrating with torch, which gives the same trajectories more slowly", stacklevel=4)
 
 
-def _choose_engine(engine: str) -> str:
-    if engine not in ("auto", "heyoka", "dop853"):
-        raise ValueError(f"engine has to be 'auto', 'heyoka' or 'dop853', not {engine!r}")
+def _choose_engine(engine: str, device: str | None) -> str:
+    if engine not in ("auto", "heyoka", "torch"):
+        raise ValueError(f"engine has to be 'auto', 'heyoka' or 'torch', not {engine!r}")
     if engine == "heyoka" and not has_heyoka():
-        raise ValueError("engine='heyoka' needs the package heyoka (pip install heyoka); 'dop853' does without")
-    if engine != "auto":
-        return engine
-    if not has_heyoka():
+        raise ValueError("engine='heyoka' needs the package heyoka (pip install heyoka); 'torch' does without")
+    if device is not None:
+        if engine != "torch":
+            raise ValueError(f"device={device!r} is for engine='torch'; {engine!r} runs on the processor")
+        runge_kutta.check_device(device)
+    if engine == "auto" and not has_heyoka():
         _warn_once_about_heyoka()
-        return "dop853"
-    return "heyoka"
+        return "torch"
+    return "heyoka" if engine == "auto" else engine
 
 # %% ../nbs/10_integration.ipynb #98d68f51
 def sample_initial_conditions(system: System, rng: np.random.Generator, count: int, *, transient: float = 20.0,

@@ -117,7 +117,7 @@ def test_every_step_follows_the_equations(trajectories, name):
         scale = x.std(1, keepdims=True)
 
         def worst(system):
-            ahead = integrate_ensemble(system, ics=x[:, starts].T, length=steps + 1, dt=trajectory.dt, engine="dop853").states
+            ahead = integrate_ensemble(system, ics=x[:, starts].T, length=steps + 1, dt=trajectory.dt, engine="torch").states
             stored = np.stack([x[:, k : k + steps + 1] for k in starts])
             return (np.abs(ahead - stored) / scale).max()
 

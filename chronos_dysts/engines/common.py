@@ -41,14 +41,16 @@ def guard_radii(system: System) -> np.ndarray:
     return np.where([name in system.unbounded for name in system.variables], np.inf, GUARD_DEVIATIONS * deviation)
 
 # %% ../../nbs/06_engines.ipynb #dc6335fe
-def kinks_as_signs(sign_of: Callable) -> dict[str, Callable]:
-    """The functions with a kink, written with the sign of their argument, which `sign_of` provides."""
+def kinks_as_signs(sign_of: Callable, jump_of: Callable | None = None) -> dict[str, Callable]:
+    """The functions with a kink, written with the sign of their argument, which `sign_of` provides; `jump_of` where they jump."""
+    jump_of = jump_of or sign_of
+
     def smaller(a, b):
         return 0.5 * (a + b - sign_of(a - b) * (a - b))
 
     def larger(a, b):
         return 0.5 * (a + b + sign_of(a - b) * (a - b))
-    return {"abs": lambda u: sign_of(u) * u, "sign": lambda u: sign_of(u), "step": lambda u: 0.5 + 0.5 * sign_of(u),
+    return {"abs": lambda u: sign_of(u) * u, "sign": lambda u: jump_of(u), "step": lambda u: 0.5 + 0.5 * jump_of(u),
             "min": smaller, "max": larger}
 
 

@@ -5,6 +5,9 @@
 # %% ../../nbs/07_taylor.ipynb #19b066a8
 from __future__ import annotations
 
+import ast
+from collections import OrderedDict
+from dataclasses import replace
 from importlib.util import find_spec
 from threading import local
 
@@ -14,7 +17,7 @@ from .common import Outcome, guard_radii, initial_signs, kinks_as_signs, longest
 from ..systems import SMOOTH_FUNCTIONS, System
 
 # %% auto #0
-__all__ = ['has_heyoka', 'integrate']
+__all__ = ['CACHE_SIZE', 'has_heyoka', 'integrate']
 
 # %% ../../nbs/07_taylor.ipynb #376f6bf1
 def has_heyoka() -> bool:
@@ -22,8 +25,39 @@ def has_heyoka() -> bool:
     return find_spec("heyoka") is not None
 
 
+class _Products(ast.NodeTransformer):
+    """u**n for a whole n > 2 as products of squares: the series of a power divides by u, and u may be zero."""
+
+    def visit_BinOp(self, node):
+        node = self.generic_visit(node)
+        match node:
+            case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=n)) if n > 2 and n == int(n):
+                return self.power(node.left, int(n))
+        return node
+
+    def power(self, base, n: int):
+        if n == 1:
+            return base
+        half = ast.BinOp(self.power(base, n // 2), ast.Pow(), ast.Constant(2))
+        return ast.BinOp(half, ast.Mult(), base) if n % 2 else half
+
+
+def _with_products(system: System) -> System:
+    def rewritten(text):
+        return ast.unparse(_Products().visit(ast.parse(text, mode="eval")))
+    return replace(system, equations=tuple(map(rewritten, system.equations)),
+                   definitions=tuple((name, rewritten(text)) for name, text in system.definitions))
+
+
+_CLEARANCE = 1e-14  # of the argument of a jump, in its own units
+
+
 class _HeyokaIntegrator:
-    """A compiled Taylor integrator for eight trajectories of one flow at a time."""
+    """A compiled Taylor integrator for eight trajectories of one flow at a time.
+
+    Its run-time parameters are those of the flow, the sign of every kink, and for every jump that can hold a trajectory whether it
+    does, and an offset that keeps the zero just left from being found again.
+    """
     lanes = 8
 
     def __init__(self, system: System, tolerance: float):
@@ -33,40 +67,99 @@ class _HeyokaIntegrator:
         self.n_params, self.system = len(system.parameter_names), system
         variables = hy.make_vars(*system.variables) if system.dim > 1 else [hy.make_vars(*system.variables)]
         kinks: list = []
+        jumps: list[int] = []
 
         def sign_of(u):
             kinks.append(u)
-            return hy.par[self.n_params + len(kinks) - 1]
+            return hy.make_vars(f"sign {len(kinks) - 1}")
 
-        functions = {name: getattr(hy, name) for name in SMOOTH_FUNCTIONS} | kinks_as_signs(sign_of)
-        values = system.field(functions)(variables, hy.time, [hy.par[i] for i in range(self.n_params)])
+        def jump_of(u):
+            jumps.append(len(kinks))
+            return sign_of(u)
+
+        functions = {name: getattr(hy, name) for name in SMOOTH_FUNCTIONS} | kinks_as_signs(sign_of, jump_of)
+        now = hy.make_vars("time now")
+        values = _with_products(system).field(functions)(variables, now, [hy.par[i] for i in range(self.n_params)])
+        values = [hy.expression(value) if isinstance(value, (int, float)) else value for value in values]
+        self.n_kinks, self.sides, self.jumps = len(kinks), None, []
+        signs = {f"sign {k}": hy.par[self.n_params + k] for k in range(self.n_kinks)} | {"time now": hy.time}
+        held, events, sides = dict(signs), [], []
+        for k, u in enumerate(kinks):
+            turn = u if isinstance(u, hy.expression) else hy.expression(u)
+            if k in jumps:
+                rate = hy.sum([hy.diff(turn, str(x)) * value for x, value in zip(system.variables, values)] + [hy.diff(turn, "time now")])
+                if f"sign {k}" in hy.get_variables([rate]):
+                    plus, minus = (hy.subs(rate, {f"sign {k}": hy.expression(side)}) for side in (1.0, -1.0))
+                    mode = self.n_params + self.n_kinks + 2 * len(self.jumps)
+                    slides, offset = hy.gt(hy.par[mode], hy.expression(0.5)), hy.par[mode + 1]
+                    equivalent = hy.subs(-(plus + minus) / (plus - minus), signs)
+                    held[f"sign {k}"] = hy.select(slides, equivalent, signs[f"sign {k}"])
+                    events.append((hy.select(slides, equivalent**2 - 1.0, hy.expression(-1.0)), _Leave(self, len(self.jumps))))
+                    events.append((hy.select(slides, hy.expression(1.0), hy.subs(turn, signs) + offset), _Arrive(self, len(self.jumps))))
+                    sides += [hy.subs(expression, signs) for expression in (turn, plus, minus)]
+                    self.jumps.append(k)
+                    continue
+            events.append((turn, _Flip(self.n_params + k)))
+        if self.jumps:
+            self.sides = hy.cfunc(sides, vars=variables)
         radii = guard_radii(system)
         distance = hy.sum([(x / r) ** 2 for x, r in zip(variables, radii) if np.isfinite(r)] or [hy.expression(0.0)])
         alive = hy.select(hy.lt(distance, hy.expression(1.0)), hy.expression(1.0), hy.expression(0.0))
-        rhs = [alive * value for value in values]
-        self.n_kinks = len(kinks)
-        events = {"t_events": [hy.t_event_batch(u, callback=_Flip(self.n_params + i)) for i, u in enumerate(kinks)]} \
-            if kinks else {}
+        rhs = [alive * hy.subs(value, held) for value in values]
+        t_events = {"t_events": [hy.t_event_batch(hy.subs(u, held), callback=callback) for u, callback in events]} if events else {}
         self.integrator = hy.taylor_adaptive_batch(
-            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 5, **events)
+            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 5, **t_events)
+
+    def sides_of(self, x: np.ndarray, pars: np.ndarray, t) -> np.ndarray:
+        """For every jump its argument and the rates of it on the positive and the negative side: (n_jumps, 3, lanes)."""
+        x, pars = np.ascontiguousarray(x), np.ascontiguousarray(pars)
+        given = {"pars": pars[:self.sides.nparams]} if self.sides.nparams else {}
+        if self.sides.is_time_dependent:
+            given["time"] = np.broadcast_to(np.asarray(t, float), x.shape[1:]).copy() if x.ndim > 1 else float(t)
+        return self.sides(x, **given).reshape(len(self.jumps), 3, *x.shape[1:])
+
+    def begin(self, x: np.ndarray, p: np.ndarray, t: float) -> None:
+        """The signs at the start; a trajectory that stands on a jump slides along it, or leaves to the side it is drawn to."""
+        pars = self.integrator.pars
+        first = self.n_params + self.n_kinks
+        pars[self.n_params:first] = initial_signs(self.system, x, t, p)
+        pars[first:] = 0.0
+        for j, (k, (u, plus, minus)) in enumerate(zip(self.jumps, self.sides_of(x, pars, t) if self.jumps else ())):
+            on = np.abs(u) <= 1e-12
+            sign = np.where(on, np.where(plus + minus > 0, 1.0, -1.0), pars[self.n_params + k])
+            pars[self.n_params + k], pars[first + 2 * j] = sign, on & (plus < 0) & (minus > 0)
+            pars[first + 2 * j + 1] = np.where(on, sign * _CLEARANCE - u, 0.0)
 
     def run(self, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, max_steps: int,
-            max_delta_t: float) -> tuple[np.ndarray, np.ndarray]:
-        """Integrate eight lanes: x (dim, 8), p (n_parameters, 8), to states (time, dim, 8) and heyoka's outcome names (8,)."""
+            max_delta_t: float) -> tuple[np.ndarray | None, np.ndarray]:
+        """Integrate eight lanes: x (dim, 8), p (n_parameters, 8), to states (time, dim, 8) and outcomes (8,).
+
+        Where a lane ends before the first of `times`, or is not finite, there are no states for the others either.
+        """
         ta, caps = self.integrator, [max_delta_t] * self.lanes
         ta.state[:] = x
         ta.pars[:self.n_params] = p[:len(ta.pars)]  # heyoka leaves out trailing parameters that no equation uses
         if self.n_kinks:
-            ta.pars[self.n_params:] = initial_signs(self.system, x, start, p)
+            self.begin(x, p, start)
             ta.reset_cooldowns()
         ta.set_time(start)
         if times[0] != start:
             ta.propagate_until([times[0]] * self.lanes, max_steps=max_steps, max_delta_t=caps)
-            outcome = [res[0].name for res in ta.propagate_res]
-            if any(name != "time_limit" for name in outcome):
-                return np.full((len(times), *x.shape), np.nan), np.array(outcome)
+            outcome = self.outcomes(times[0])
+            if outcome.any():
+                return None, outcome
+            if len(times) == 1:
+                return ta.state[None].copy(), outcome
         out = ta.propagate_grid(np.repeat(times[:, None], self.lanes, 1), max_steps=max_steps, max_delta_t=caps)[1]
-        return out, np.array([res[0].name for res in ta.propagate_res])
+        outcome = self.outcomes(times[-1])
+        return None if (outcome == Outcome.DIVERGED).any() else out, outcome
+
+    def outcomes(self, end: float) -> np.ndarray:
+        """How the eight lanes ended; at the limit of steps all stop, also those that had arrived."""
+        ta = self.integrator
+        names = np.array([res[0].name for res in ta.propagate_res])
+        short = (names == "step_limit") & (np.asarray(ta.time) < end)
+        return np.where(names == "err_nf_state", Outcome.DIVERGED, np.where(short, Outcome.STEP_BUDGET, Outcome.OK))
 
 
 class _Flip:
@@ -80,17 +173,48 @@ class _Flip:
         return True
 
 
+class _Arrive:
+    """Event: the argument of a jump reaches zero; the trajectory goes through, or slides where both sides drive it back."""
+
+    def __init__(self, integrator: _HeyokaIntegrator, jump: int):
+        self.integrator, self.jump = integrator, jump
+
+    def __call__(self, ta, d_sgn, lane):
+        own = self.integrator
+        u, plus, minus = own.sides_of(ta.state[:, lane], ta.pars[:, lane], ta.time[lane])[self.jump]
+        least = 1e-9 * (minus - plus)  # where it has just left one of the rates is zero
+        self.turn(ta, lane, u, plus + minus, plus < -least and minus > least)
+        return True
+
+    def turn(self, ta, lane, u, rate, slides) -> None:
+        own, sign = self.integrator, 1.0 if rate > 0 else -1.0
+        mode = own.n_params + own.n_kinks + 2 * self.jump
+        ta.pars[own.n_params + own.jumps[self.jump], lane] = sign
+        ta.pars[mode, lane], ta.pars[mode + 1, lane] = float(slides), sign * _CLEARANCE - u
+
+
+class _Leave(_Arrive):
+    """Event: no sign between -1 and 1 holds a sliding trajectory any longer."""
+
+    def __call__(self, ta, d_sgn, lane):
+        own = self.integrator
+        u, plus, minus = own.sides_of(ta.state[:, lane], ta.pars[:, lane], ta.time[lane])[self.jump]
+        self.turn(ta, lane, u, plus + minus, False)
+        return True
+
+
 _compiled = local()
+CACHE_SIZE = 192  # compiled flows kept by each thread
 
 
 def _heyoka_integrator(system: System, tolerance: float) -> _HeyokaIntegrator:
-    """The compiled integrator of a flow, one for each thread; parameters and initial states do not matter to it."""
-    cache = _compiled.__dict__.setdefault("integrators", {})
-    radii = tuple(guard_radii(system))
-    key = (system.equations, system.definitions, system.variables, system.parameter_names, radii, tolerance)
-    if key not in cache:
-        cache[key] = _HeyokaIntegrator(system, tolerance)
-    return cache[key]
+    """The compiled integrator of a flow, for this thread; parameters and initial states do not matter to it."""
+    cache = _compiled.__dict__.setdefault("integrators", OrderedDict())
+    key = (system.equations, system.definitions, system.variables, system.parameter_names, tuple(guard_radii(system)), tolerance)
+    integrator = cache[key] = cache.pop(key, None) or _HeyokaIntegrator(system, tolerance)
+    if len(cache) > CACHE_SIZE:
+        cache.popitem(last=False)  # the one not used for longest
+    return integrator
 
 
 def integrate(system: System, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, tolerance: float,
@@ -107,14 +231,12 @@ def integrate(system: System, x: np.ndarray, p: np.ndarray, start: float, times:
         while len(alive):
             # whoever is missing is stood in for by a trajectory that is there anyhow
             filled = members[np.resize(alive, lanes)]
-            out, names = integrator.run(x[:, filled], p[:, filled], start, times, max_steps, cap)
-            names = names[:len(alive)]
-            bad = names == "err_nf_state"
-            if not bad.any():
+            out, ends = integrator.run(x[:, filled], p[:, filled], start, times, max_steps, cap)
+            ends = ends[:len(alive)]
+            outcome[members[alive]] = ends
+            if out is not None:
                 states[members[alive]] = np.moveaxis(out, 2, 0)[:len(alive)].swapaxes(1, 2)
-                outcome[members[alive[names == "step_limit"]]] = Outcome.STEP_BUDGET
                 break
-            # one that is not finite stops the others: without it, once more
-            outcome[members[alive[bad]]] = Outcome.DIVERGED
-            alive = alive[~bad]
+            # one that is not finite, or stands, stops the others: without it, once more
+            alive = alive[ends == Outcome.OK]
     return states, outcome
