@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .engines import runge_kutta, taylor
+from .engines import delay, runge_kutta, taylor
 from .engines.common import Outcome, guard_radii, longest_step
 from .engines.taylor import has_heyoka
 from .systems import System
@@ -25,13 +25,15 @@ class Ensemble:
     """Trajectories of one flow on a common grid of times.
 
     `states` (batch, dim, time) are raw states, float64; where `outcome` (batch,) is not `Outcome.OK` they are NaN.
-    `times` (time,) in the flow's own units; `params` (batch, n_parameters) in the order of `System.parameter_names`.
+    `times` (time,) in the flow's own units; `params` (batch, n_parameters) in the order of `System.parameter_names`. Of a system with
+    delays, `pasts` are the sampled pasts (batch, dim, nodes) at the first and at the last of `times`.
     """
     system: System
     states: np.ndarray
     outcome: np.ndarray
     times: np.ndarray
     params: np.ndarray
+    pasts: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def ok(self) -> np.ndarray:
@@ -40,13 +42,13 @@ class Ensemble:
 
     @property
     def first_states(self) -> np.ndarray:
-        """What to pass as `ics`, with `start=times[0]`, to go on from the first stored point."""
-        return self.states[:, :, 0]
+        """What to pass as `ics`, with `start=times[0]`, to go on from the first stored point: (batch, dim), or (batch, dim, nodes)."""
+        return self.states[:, :, 0] if self.pasts is None else self.pasts[0]
 
     @property
     def last_states(self) -> np.ndarray:
-        """What to pass as `ics`, with `start=times[-1]`, to go on from the last stored point."""
-        return self.states[:, :, -1]
+        """What to pass as `ics`, with `start=times[-1]`, to go on from the last stored point: (batch, dim), or (batch, dim, nodes)."""
+        return self.states[:, :, -1] if self.pasts is None else self.pasts[1]
 
     def observed(self) -> np.ndarray:
         """The observed coordinates (batch, observed_dim, time): what is stored and learnt from."""
@@ -71,17 +73,24 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
     ics = np.asarray(system.ic, float)[None] if ics is None else np.atleast_2d(np.asarray(ics, float))
     batch = max(len(params), len(ics))
     for name, array, width in (("params", params, len(system.parameter_names)), ("ics", ics, system.dim)):
-        if array.ndim != 2 or array.shape[1] != width or len(array) not in (1, batch):
-            raise ValueError(f"{name} of {system.name} has shape {array.shape}, expected ({batch}, {width}) or (1, {width})")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} of {system.name} are not finite in row {np.flatnonzero(~np.isfinite(array).all(1))[0]}")
+        ndims = (2, 3) if name == "ics" and system.is_delayed else (2,)
+        if array.ndim not in ndims or array.shape[1] != width or len(array) not in (1, batch) or not batch:
+            raise ValueError(f"{name} of {system.name} has shape {array.shape}, expected ({batch}, {width}) or (1, {width})"
+                             + (" and, for the past, a third axis of nodes" if len(ndims) > 1 else ""))
+        finite = np.isfinite(array).reshape(len(array), -1).all(1)
+        if not finite.all():
+            raise ValueError(f"{name} of {system.name} are not finite in row {np.flatnonzero(~finite)[0]}")
     if not 1e-16 < tolerance < 1e-2:
         raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {tolerance}")
     times = _grid(system, length, points_per_period, dt, times, transient, start)
-    params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, system.dim))
+    params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, *ics.shape[1:]))
     max_steps = int(10_000 + 50 * (times[-1] - start) / longest_step(system))
-    arguments = (start, times, tolerance, max_steps)
-    if _choose_engine(engine, device) == "torch":
+    arguments, pasts = (start, times, tolerance, max_steps), None
+    if system.is_delayed:
+        if engine != "auto" or device is not None:
+            raise ValueError(f"{system.name} has a delay: the method of steps integrates it, engine='auto' on the processor")
+        states, outcome, *pasts = delay.integrate(system, np.moveaxis(ics, 0, -1), params.T, *arguments)
+    elif _choose_engine(engine, device) == "torch":
         states, outcome = runge_kutta.integrate(system, ics.T, params.T, *arguments, device or "cpu")
     else:
         states, outcome = taylor.integrate(system, ics.T, params.T, *arguments)
@@ -89,8 +98,9 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
             stuck = np.flatnonzero(outcome == Outcome.STEP_BUDGET)
             states[stuck], outcome[stuck] = runge_kutta.integrate(system, ics[stuck].T, params[stuck].T, *arguments)
     outcome[(outcome == Outcome.OK) & _lost(states, guard_radii(system))] = Outcome.DIVERGED
-    states[outcome != Outcome.OK] = np.nan
-    return Ensemble(system, states, outcome, times, params)
+    for array in (states, *(pasts or ())):
+        array[outcome != Outcome.OK] = np.nan
+    return Ensemble(system, states, outcome, times, params, pasts and tuple(pasts))
 
 
 def _grid(system: System, length, points_per_period, dt, times, transient, start) -> np.ndarray:
@@ -144,14 +154,22 @@ def sample_initial_conditions(system: System, rng: np.random.Generator, count: i
                               periods: float = 200.0) -> np.ndarray:
     """`count` raw states on the attractor, (count, dim): random times of one trajectory of `periods` after a `transient`.
 
+    Of a system with delays a state is a sampled past, (count, dim, nodes), as `integrate_ensemble` takes it.
+
     Raises ValueError where the flow leaves its attractor at these parameters.
     """
     length = max(count, int(20 * periods))
-    ensemble = integrate_ensemble(system, length=length, points_per_period=length / periods, transient=transient)
+    times = (transient + np.arange(length) * periods / length) * system.period
+    instants = times[np.sort(rng.choice(length, count, replace=False))]
+    if system.is_delayed:  # the past of each instant, node by node
+        longest = max(system.params[parameter] for _, _, parameter in system.delays)
+        instants = longest + instants[:, None] + longest * np.linspace(-1, 0, delay.history_nodes(system, 1e-5))
+    wanted, back = np.unique(instants, return_inverse=True)
+    ensemble = integrate_ensemble(system, times=wanted, tolerance=1e-5 if system.is_delayed else 1e-12)
     if not ensemble.ok[0]:
         raise ValueError(f"{system.name} has no attractor at these parameters from this initial state: the trajectory "
                          f"ended as {Outcome(ensemble.outcome[0]).name}")
-    return ensemble.states[0].T[np.sort(rng.choice(length, count, replace=False))]
+    return np.moveaxis(ensemble.states[0][:, back.reshape(instants.shape)], 0, 1)
 
 # %% ../nbs/10_integration.ipynb #c1a21792
 def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,

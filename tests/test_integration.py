@@ -125,3 +125,76 @@ def test_largest_exponent(name, exponent, tolerance):
 def test_a_linear_flow_has_the_exponent_of_its_matrix():
     node = System("Saddle", ("x", "y"), ("0.3*x + y", "-0.5*y"), ic=(1e-3, 1.0), period=1.0, unbounded=("x",))
     assert abs(largest_lyapunov(node, periods=20, settle=20)[0] - 0.3) < 1e-3  # rounding of a difference of 1e-8 in states of 1e5
+
+
+@heyoka
+def test_a_power_of_zero_is_zero():
+    """The Taylor series of u**3 divides by u."""
+    cube = System("Cube", ("x", "y"), ("1 + 0*x", "x**3 + x**5"), ic=(0.0, 0.0), period=1.0)
+    ensemble = integrate_ensemble(cube, length=11, points_per_period=10)
+    np.testing.assert_allclose(ensemble.states[0, 1], ensemble.times**4 / 4 + ensemble.times**6 / 6, rtol=1e-12)
+
+
+def test_times_may_be_given_one_by_one():
+    system, times = get_system("Rossler"), np.array([0.3, 0.35, 4.0])
+    found = integrate_ensemble(system, times=times)
+    even = integrate_ensemble(system, dt=0.05, length=81).states[0][:, [6, 7, 80]]
+    np.testing.assert_allclose(found.states[0], even, rtol=1e-10)
+    np.testing.assert_array_equal(found.times, times)
+
+
+@pytest.mark.parametrize("wrong, says", [
+    (dict(ics=[[1.0, 2.0]]), "shape"), (dict(ics=[[1.0, np.inf, 0.0]]), "not finite in row 0"), (dict(params=[[1.0, 2.0]]), "shape"),
+    (dict(params=np.ones((2, 3)), ics=np.ones((3, 3))), "shape"), (dict(ics=np.ones((1, 3, 5))), "shape"), (dict(ics=np.ones((0, 3))), "shape"),
+    (dict(length=0), "length"), (dict(length=2.5), "length"), (dict(transient=np.inf), "transient"), (dict(dt=0.0), "time step"),
+    (dict(points_per_period=-1), "time step"), (dict(tolerance=0.5), "tolerance"), (dict(tolerance=np.nan), "tolerance"),
+    (dict(times=[0.0, 1.0, 1.0]), "increasing"), (dict(times=[0.0, 1.0], dt=0.1), "not both"), (dict(times=[0.5], start=1.0), "start"),
+    (dict(engine="rk4"), "engine"), (dict(engine="torch", device="abacus"), "abacus"), (dict(device="cpu"), "device"),
+    (dict(start=np.nan), "start")])
+def test_bad_arguments_are_named(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        integrate_ensemble(get_system("Lorenz"), **wrong)
+
+
+def test_a_delay_system_goes_on_from_its_past():
+    system = get_system("MackeyGlass")
+    sets = perturb_parameters(system, np.random.default_rng(0), 0.05, 5)
+    whole = integrate_ensemble(system, sets, length=600, transient=20)
+    assert whole.ok.all() and whole.states.shape == (5, 1, 600)
+    for ics, start, wanted in ((whole.first_states, whole.times[0], whole.states[:, :, :300]),):
+        again = integrate_ensemble(system, sets, ics, length=300, start=start)
+        np.testing.assert_allclose(again.states, wanted, atol=1e-5)
+    half = integrate_ensemble(system, sets, length=300, transient=20)
+    on = integrate_ensemble(system, sets, half.last_states, length=301, start=half.times[-1])
+    np.testing.assert_allclose(on.states, whole.states[:, :, 299:], atol=1e-5)
+    np.testing.assert_array_equal(half.last_states[:, :, -1], half.states[:, :, -1])
+    np.testing.assert_array_equal(integrate_ensemble(system, sets[3], length=600, transient=20).states[0], whole.states[3])  # alone
+
+
+def test_states_of_a_delay_system_are_pasts():
+    system = get_system("MackeyGlass")
+    points = sample_initial_conditions(system, np.random.default_rng(0), 7)
+    assert points.ndim == 3 and points.shape[:2] == (7, 1)
+    ensemble = integrate_ensemble(system, ics=points, length=3)
+    np.testing.assert_allclose(ensemble.states[:, 0, 0], points[:, 0, -1])
+    with pytest.raises(ValueError, match="method of steps"):
+        integrate_ensemble(system, engine="torch")
+    with pytest.raises(ValueError, match="delay has to be positive"):
+        integrate_ensemble(system, [[0.2, 0.1, 10.0, -1.0]])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["Lorenz", "Chua", "StickSlipOscillator", "Torus"])
+def test_an_accelerator_gives_the_same_trajectories(name):
+    system = get_system(name)
+    sets = perturb_parameters(system, np.random.default_rng(0), 0.02, 300)
+    here = integrate_ensemble(system, sets, length=101, engine="torch")
+    there = integrate_ensemble(system, sets, length=101, engine="torch", device="cuda")
+    np.testing.assert_array_equal(here.outcome, there.outcome)
+    np.testing.assert_allclose(there.states, here.states, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in catalogue() if name not in {"MacArthur", "InteriorSquirmer"}])
+def test_every_flow_agrees_with_scipy_in_torch(name):
+    assert deviation(name, "torch") < 1e-5
