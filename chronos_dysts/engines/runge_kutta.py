@@ -238,9 +238,10 @@ class _Lanes:
             self.pending = (self._margin(t + high * h, _polynomial(terms, y, high)) < 0) & found & event
             h_next = torch.where(event, (high * h).clamp(min=1e-13 * self.cap), h_next)
         if bool(back.any()):
-            self.signs = torch.where(returned, -self.signs, self.signs)
-            self.fresh = self.fresh & ~returned
-            h_next = torch.where(back, h, h_next)
+            # it came out and went back within a quarter of the step: see it in shorter steps, or it was a touch
+            touch = h < 1e-8 * self.cap
+            self.signs = torch.where(returned & touch, -self.signs, self.signs)
+            h_next = torch.where(back, torch.where(touch, h, h / 4), h_next)
         return good & ~event & ~back, h_next
 
     def _turn(self, good, landed) -> None:
