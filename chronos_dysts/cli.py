@@ -55,6 +55,15 @@ COMMANDS: dict[str, Command] = {
         "chronos_dysts.generation:GenerationConfig",
         later={"skew": "to mix two flows while training, chronos-dysts train 'augment.transforms=[RandomProjectedSkewTransform]'"},
         examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096")),
+    "verify": Command(
+        "is a data set whole? checks every file", "chronos_dysts.store:run_verify", "verify", "chronos_dysts.store:StoreConfig",
+        examples=("chronos-dysts verify data_dir=data",)),
+    "pack": Command(
+        "trajectory files into shards of many", "chronos_dysts.store:run_pack", "pack", "chronos_dysts.store:PackConfig",
+        examples=("chronos-dysts pack data_dir=data", "chronos-dysts pack data_dir=data/train shard_megabytes=16")),
+    "unpack": Command(
+        "shards into a file for each trajectory", "chronos_dysts.store:run_unpack", "unpack", "chronos_dysts.store:StoreConfig",
+        examples=("chronos-dysts unpack data_dir=data",)),
     "discover": Command(
         "new chaotic systems by mutation and recombination",
         instead="chronos-dysts generate perturbation=0.2 n_params=32 draws other parameters for the flows of the catalogue and keeps those that are chaotic",

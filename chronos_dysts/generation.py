@@ -7,35 +7,48 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import yaml
-from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from . import attractors
 from .attractors import validate
 from .integration import integrate_ensemble, sample_initial_conditions
-from .store import (MANIFEST, Trajectory, checksum, read_manifest, write_atomically, write_json,
+from .lyapunov import reference_exponents
+from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, read_manifest, read_record,
+                                 read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
-from .systems import Split, System, get_system, perturb_parameters, split_systems, stream_key
+from .systems import PANDA20, Split, System, get_system, perturb_parameters, split_systems, stream_key
 
 # %% auto #0
-__all__ = ['GenerationConfig', 'SystemReport', 'Draw', 'draw_systems', 'generate_system', 'generate']
+__all__ = ['GIVE_UP_AFTER', 'GenerationConfig', 'Piece', 'make_piece', 'processor', 'SystemReport', 'finish_system', 'generate']
 
-# %% ../nbs/31_generation.ipynb #c8b228a7
+# %% ../nbs/31_generation.ipynb #4f89349f
 @dataclass(frozen=True)
 class GenerationConfig:
     """What a data set is made of; the keys of `chronos-dysts generate`.
 
-    `split` None writes a train and a test set, `test_fraction` of the systems set aside by family; "train" or "test" (or any
-    other name) writes all `systems` there. `perturbation` is the relative deviation of the parameters; `transient` is in
-    periods; a system is given up after `tries_per_params` draws for each parameter set that is wanted.
+    `split` None writes train, validation and test sets, by family, as `split_systems` makes them of `scheme`, `test_fraction` and
+    `validation_fraction`; "train" or "test" (or any other name) writes all `systems` there. `perturbation` is the relative
+    deviation of the parameters; `transient` is in periods; a system is given up after `tries_per_params` draws for each
+    parameter set that is wanted, or when not one of the first `GIVE_UP_AFTER` was accepted. `tests` is "default", "full" or the names of some.
+    `keep_listed`: a system of the split "test" that was asked for by name, and that is not chaotic at its reference parameters, has to pass
+    `attractors.EVALUATION_TESTS` only. `keep_rejected` writes `rejected/<system>.jsonl`: number, parameters and reason of each rejected draw.
+    `dtype` of the stored values; `pack` writes shards. `scheduler` None works in `workers` threads, "local-dask" in so many processes,
+    "tcp://host:port" on a Dask cluster, whose workers write into `data_dir`: it has to be the same folder for all.
     """
     data_dir: str = "data"
     split: str | None = None
@@ -45,11 +58,19 @@ class GenerationConfig:
     length: int = 1024
     points_per_period: float = 100.0
     seed: int = 0
+    scheme: str | None = None
     test_fraction: float = 0.3
+    validation_fraction: float = 0.1
+    keep_listed: bool = True
     perturbation: float = 0.05
     transient: float = 20.0
     tries_per_params: int = 20
     tolerance: float = 1e-12
+    tests: str | Sequence[str] = "default"
+    keep_rejected: bool = False
+    dtype: str = "float32"
+    pack: bool = False
+    scheduler: str | None = None
     workers: int = 2
 
     def __post_init__(self):
@@ -61,14 +82,26 @@ class GenerationConfig:
             raise ValueError(f"points_per_period has to be positive, not {self.points_per_period!r}")
         if self.seed < 0:
             raise ValueError(f"seed has to be 0 or more, not {self.seed}")
-        if not (self.perturbation >= 0 and self.transient >= 0):
-            raise ValueError(f"perturbation and transient may not be negative: {self.perturbation}, {self.transient}")
+        if not (0 <= self.perturbation < np.inf and 0 <= self.transient < np.inf and self.points_per_period < np.inf):
+            raise ValueError(f"perturbation, transient and points_per_period have to be finite, the first two not negative: "
+                             f"{self.perturbation}, {self.transient}, {self.points_per_period}")
         if isinstance(self.systems, str):
             object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems:
             raise ValueError("systems is empty: name some, or leave it null for the whole catalogue")
-        if self.split is not None and (not self.split or "/" in self.split or self.split.startswith(".") or self.split == "systems"):
+        if self.split is not None and (not self.split or "/" in self.split or self.split.startswith(".") or self.split in ("systems", "rejected", PIECES)):
             raise ValueError(f"split has to be a plain folder name such as 'train' or 'test', not {self.split!r}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype has to be float32 or float64, not {self.dtype!r}")
+        if self.split is not None and self.scheme is not None:
+            raise ValueError(f"split={self.split} puts all systems in one folder, scheme={self.scheme} shares them out: give one of the two")
+        if not 1e-16 < self.tolerance < 1e-2:
+            raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {self.tolerance!r}")
+        if self.scheduler is not None and self.scheduler != "local-dask" and "://" not in self.scheduler:
+            raise ValueError(f"scheduler has to be null, local-dask or an address such as tcp://10.0.0.1:8786, not {self.scheduler!r}")
+        if not isinstance(self.tests, str):
+            object.__setattr__(self, "tests", list(self.tests))
+        self.battery()
 
     @classmethod
     def from_mapping(cls, config: Mapping) -> GenerationConfig:
@@ -78,22 +111,142 @@ class GenerationConfig:
             raise ValueError(f"generate has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
         return cls(**config)
 
-    def split_of_systems(self) -> Split | dict[str, list[str]]:
+    def split_of_systems(self) -> dict[str, list[str]]:
         """Which system is written where: {split: names}."""
         if self.split is None:
-            split = split_systems(self.systems, test_fraction=self.test_fraction, seed=self.seed)
-            return {"train": list(split.train), "test": list(split.test)}
-        names = sorted(set(self.systems)) if self.systems is not None else sorted(split_systems(test_fraction=0).train)
+            split = split_systems(self.systems, scheme=self.scheme, test_fraction=self.test_fraction,
+                                  validation_fraction=self.validation_fraction, seed=self.seed)
+            return {name: list(getattr(split, name)) for name in ("train", "validation", "test")}
+        names = sorted(set(self.systems)) if self.systems is not None else sorted(split_systems(test_fraction=0, validation_fraction=0).train)
         for name in names:
             get_system(name)
         return {self.split: names}
 
+    def battery(self) -> Mapping[str, attractors.AttractorTest]:
+        """The tests of validity that `tests` names."""
+        if self.tests in ("default", "full"):
+            return attractors.DEFAULT_TESTS if self.tests == "default" else attractors.FULL_TESTS
+        return attractors.battery([self.tests] if isinstance(self.tests, str) else self.tests)
+
+    def tests_of(self, name: str, split: str) -> Mapping[str, attractors.AttractorTest]:
+        """The tests that trajectories of the system `name` have to pass in this split."""
+        named = self.systems is not None or (self.scheme == "panda20" and name in PANDA20)
+        regular = self.keep_listed and split == "test" and named and not np.isfinite(reference_exponents(name).lyapunov_time)
+        return attractors.EVALUATION_TESTS if regular else self.battery()
+
     def identity(self) -> dict:
-        """What determines the bytes of the data set: all keys but where it lies and who works on it."""
-        kept = {name: value for name, value in asdict(self).items() if name not in ("data_dir", "workers")}
+        """What determines the trajectories: all keys but where they lie, in files or shards, and who works on them."""
+        kept = {name: value for name, value in asdict(self).items() if name not in ("data_dir", "workers", "scheduler", "pack")}
         return json.loads(json.dumps(kept | {"systems": sorted(set(self.systems)) if self.systems is not None else None}))
 
-# %% ../nbs/31_generation.ipynb #9e77da14
+# %% ../nbs/31_generation.ipynb #ab56a8d1
+GIVE_UP_AFTER = 100  # draws, when not one of them was accepted
+_MOST_LANES, _MOST_VALUES = 64, 2**22  # trajectories and numbers that are integrated at once
+
+
+def _lanes(system: System, config: GenerationConfig) -> int:
+    return max(1, min(_MOST_LANES, _MOST_VALUES // (system.dim * config.length)))
+
+
+def _block(system: System, config: GenerationConfig) -> int:
+    """How many draws make a piece: the integrator's registers are full, and a piece is some seconds of work."""
+    return max(1, min(_lanes(system, config), max(8, 2 * config.n_params), -(-1024 // config.n_ics)))
+
+
+@lru_cache(maxsize=64)
+def _attractor(name: str, seed: int, count: int) -> np.ndarray:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("attractor"), stream_key(name)]))
+    return sample_initial_conditions(get_system(name), rng, count)
+
+
+def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Parameter sets (count, n_parameters) and initial states (count, n_ics, dim[, nodes]) of these draws.
+
+    Raises ValueError where the flow has no attractor at its reference parameters.
+    """
+    params, ics = [], []
+    attractor = _attractor(system.name, config.seed, max(256, config.n_ics))
+    for k in numbers:
+        rng = np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("generation"), stream_key(system.name), int(k)]))
+        params.append(perturb_parameters(system, rng, config.perturbation)[0])
+        ics.append(attractor[rng.choice(len(attractor), config.n_ics, replace=False)])
+    return np.array(params).reshape(len(numbers), -1), np.array(ics)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What became of the draws `numbers`: the reason of rejection of each, "" where it was accepted; or the `failure` of the system.
+
+    The trajectories are in the file `path`, in the order of `rows`, (number, initial state) each.
+    """
+    numbers: Sequence[int]
+    reasons: Sequence[str]
+    params: Sequence[Sequence[float]]
+    rows: Sequence[Sequence[int]]
+    path: str
+    processor: str
+    failure: str = ""
+
+
+def make_piece(name: str, split: str, config: GenerationConfig, numbers: Sequence[int]) -> Piece:
+    """Draw, integrate, judge and write the draws `numbers` of a system, all or nothing; the file is in the folder `pieces` of the data set."""
+    data_dir, system = Path(config.data_dir), get_system(name)
+    if not (data_dir / MANIFEST).exists():
+        raise FileNotFoundError(f"{platform.node()} does not see {data_dir / MANIFEST}: all workers need the same data_dir, on a disk that they share")
+    path = data_dir / PIECES / name / f"{numbers[0]}-{numbers[-1]}.piece"
+    try:
+        params, ics = _draws(system, config, numbers)
+    except ValueError as error:
+        return Piece(list(numbers), [], [], [], "", processor(), str(error))
+    tests, reasons, rows = config.tests_of(name, split), [""] * len(numbers), []
+
+    def trajectories() -> Iterator[Trajectory]:
+        for ics_at_once in (range(1), range(1, config.n_ics)):
+            left = [(i, j) for i in range(len(numbers)) if not reasons[i] for j in ics_at_once]
+            lanes = _lanes(system, config)
+            for batch in (left[k:k + lanes] for k in range(0, len(left), lanes)):
+                i, j = np.array(batch).T
+                ensemble = integrate_ensemble(system, params[i], ics[i, j], length=config.length, points_per_period=config.points_per_period,
+                                              transient=config.transient, tolerance=config.tolerance)
+                found, first, observed = validate(ensemble, tests).reason, ensemble.first_states, ensemble.observed()
+                for lane, (draw, ic) in enumerate(batch):
+                    reasons[draw] = reasons[draw] or str(found[lane])
+                    if not reasons[draw]:
+                        rows.append([int(numbers[draw]), ic])
+                        yield Trajectory(
+                            target=observed[lane].astype(config.dtype), item_id=f"{name}/{numbers[draw]}", system=name,
+                            params=system.with_params(params[draw]).params, ic=first[lane].ravel(), t0=float(ensemble.times[0]),
+                            dt=system.period / config.points_per_period, period=system.period, seed=config.seed)
+    write_trajectory(trajectories(), path, config.dtype)
+    made = Piece([int(number) for number in numbers], reasons, params.tolist() if config.keep_rejected else [], rows, path.name, processor())
+    write_record(asdict(made) | {"file": checksum(path)}, path.with_suffix(".json"))
+    return made
+
+
+def _read_piece(record: Path) -> Piece | None:
+    """A piece that was made before; None where it is not whole."""
+    try:
+        value = read_record(record)
+        if checksum(record.with_suffix(".piece")) == value["file"]:
+            return Piece(**{item.name: value[item.name] for item in fields(Piece)})
+    except (OSError, ValueError, KeyError):
+        pass
+    return None
+
+
+def processor() -> str:
+    """The processor's name and its widest vectors, on which the last bits of a trajectory depend."""
+    name, flags = platform.processor() or platform.machine(), ""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+        lines = {key.strip(): value.strip() for key, value in lines.items()}
+        name = lines.get("model name", name)
+        flags = " ".join(flag for flag in ("avx2", "fma", "avx512f", "asimd", "sve") if flag in lines.get("flags", lines.get("Features", "")).split())
+    except OSError:  # no Linux
+        pass
+    return f"{name} ({platform.machine()}{f', {flags}' if flags else ''})"
+
+# %% ../nbs/31_generation.ipynb #214ee4b3
 @dataclass(frozen=True)
 class SystemReport:
     """What generation made of one system: `files` (relative path to SHA-256), draws tried, reasons of rejection by count."""
@@ -104,117 +257,149 @@ class SystemReport:
     tried: int
     rejected: Mapping[str, int]
 
-
-def _draws(system: System, config: GenerationConfig, first: int, count: int, attractor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Parameter sets (count, n_parameters) and initial states (count, n_ics, dim) of draws `first`, `first` + 1, …"""
-    params, ics = [], []
-    for k in range(first, first + count):
-        rng = np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("generation"), stream_key(system.name), k]))
-        params.append(perturb_parameters(system, rng, config.perturbation)[0])
-        ics.append(attractor[rng.choice(len(attractor), config.n_ics, replace=False)])
-    return np.array(params), np.array(ics)
+    @property
+    def trajectories(self) -> int:
+        """How many there are, in files or shards."""
+        return sum(len(samples_of(file)) for file in self.files)
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One drawn parameter set: its number, raw `states` (n_ics, dim, length) from time `t0` on, or the reason of rejection."""
-    number: int
-    params: np.ndarray
-    states: np.ndarray
-    t0: float
-    reason: str
+@dataclass
+class _Job:
+    """A system at work: its pieces so far, in any order, and what follows from those that join up."""
+    name: str
+    split: str
+    config: GenerationConfig
+    block: int
+    pieces: dict[int, Piece] = field(default_factory=dict)
+    launched: int = 0  # draws that are made or being made
+    tried: int = 0
+    accepted: list[int] = field(default_factory=list)
+    rejected: Counter = field(default_factory=Counter)
+    status: str = ""
+    at_work: bool = False  # its last step is being done
 
+    def add(self, piece: Piece) -> None:
+        self.pieces[piece.numbers[0]] = piece
+        while not self.status and self.tried in self.pieces:
+            self._count(self.pieces[self.tried])
 
-def draw_systems(system: System, config: GenerationConfig) -> Iterator[Draw]:
-    """Endless: perturbed copies of a flow, integrated and judged, in the order of their numbers.
-
-    Raises ValueError where the flow has no attractor at its reference parameters.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("attractor"), stream_key(system.name)]))
-    attractor = sample_initial_conditions(system, rng, max(256, config.n_ics))
-    block, first = max(1, -(-8 // config.n_ics), min(config.n_params, 64 // config.n_ics)), 0
-    while True:
-        params, ics = _draws(system, config, first, block, attractor)
-        ensemble = integrate_ensemble(system, np.repeat(params, config.n_ics, 0), ics.reshape(-1, system.dim), length=config.length,
-                                      points_per_period=config.points_per_period, transient=config.transient,
-                                      tolerance=config.tolerance)
-        reasons = validate(ensemble).reason.reshape(block, config.n_ics)
-        states = ensemble.states.reshape(block, config.n_ics, *ensemble.states.shape[1:])
-        for i in range(block):
-            reason = next((reason for reason in reasons[i] if reason), "")
-            yield Draw(first + i, params[i], states[i], float(ensemble.times[0]), reason)
-        first += block
-
-
-def generate_system(name: str, split: str, config: GenerationConfig) -> SystemReport:
-    """Make and write all trajectories of one system, and its record; what is there already and whole is kept.
-
-    Writes exactly n_params × n_ics files, or says in `status` why it could not.
-    """
-    data_dir, system = Path(config.data_dir), get_system(name)
-    record_path = data_dir / "systems" / f"{name}.json"
-    if record_path.exists():
-        record = json.loads(record_path.read_text())
-        if all((data_dir / file).exists() and checksum(data_dir / file) == digest for file, digest in record["files"].items()):
-            return SystemReport(name, split, record["status"], record["files"], record["tried"], record["rejected"])
-    rejected, files, tried, accepted = Counter(), {}, 0, 0
-    try:
-        for draw in draw_systems(system, config):
-            tried += 1
-            if draw.reason:
-                rejected[draw.reason] += 1
+    def _count(self, piece: Piece) -> None:
+        if piece.failure:
+            self.status = piece.failure
+        for number, reason in zip(piece.numbers, piece.reasons):
+            self.tried += 1
+            if reason:
+                self.rejected[reason] += 1
             else:
-                files |= _write_draw(system.with_params(draw.params), draw, split, accepted * config.n_ics, config)
-                accepted += 1
-            if accepted == config.n_params or tried == config.n_params * config.tries_per_params:
-                break
-        status = "complete" if accepted == config.n_params else (
-            f"only {accepted} of {config.n_params} parameter sets: of {tried} draws "
-            + ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items())))
-    except ValueError as error:
-        status = str(error)
-    report = SystemReport(name, split, status, files, tried, dict(rejected))
-    write_json({"system": json.loads(system.to_json()), "split": split, "status": status, "tried": tried, "rejected": dict(rejected),
-                "files": files}, record_path)
-    return report
+                self.accepted.append(number)
+            wanted = self.config.n_params
+            if len(self.accepted) == wanted:
+                self.status = "complete"
+            elif self.tried == wanted * self.config.tries_per_params or (self.tried == GIVE_UP_AFTER and not self.accepted):
+                self.status = (f"only {len(self.accepted)} of {wanted} parameter sets: of {self.tried} draws "
+                               + ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejected.items())))
+            if self.status:
+                return
+
+    def next_piece(self) -> list[int]:
+        """The next draws that are likely to be needed; none while enough are being made."""
+        if self.status:
+            return []
+        share = (len(self.accepted) + 1) / (self.tried + 2)
+        needed = self.tried + (self.config.n_params - len(self.accepted)) / share
+        most = self.config.n_params * self.config.tries_per_params
+        while self.launched in self.pieces:
+            self.launched += len(self.pieces[self.launched].numbers)
+        if self.launched >= min(needed, most) or (self.launched >= GIVE_UP_AFTER and not self.accepted):
+            return []
+        numbers = list(range(self.launched, min(self.launched + self.block, most)))
+        self.launched += len(numbers)
+        return numbers
 
 
-def _write_draw(system: System, draw: Draw, split: str, first_sample: int, config: GenerationConfig) -> dict[str, str]:
-    """Write the trajectories of one accepted draw; relative path to checksum."""
-    dt, files = system.period / config.points_per_period, {}
-    observed = system.observe(draw.states, draw.t0 + dt * np.arange(config.length)).astype(np.float32)
-    for sample, (target, states) in enumerate(zip(observed, draw.states), start=first_sample):
-        relative = f"{split}/{system.name}/{sample}_T-{config.length}.arrow"
-        path = write_trajectory(Trajectory(
-            target=target, item_id=f"{system.name}/{sample}", system=system.name, params=system.params, ic=states[:, 0], dt=dt,
-            period=system.period, seed=config.seed, t0=draw.t0), Path(config.data_dir) / relative)
-        files[relative] = checksum(path)
-    return files
+def finish_system(name: str, split: str, config: GenerationConfig, status: str, tried: int, rejected: Mapping[str, int], accepted: Sequence[int],
+                  whole: Mapping[str, str], wanted: Sequence[str] | None) -> SystemReport:
+    """Bring the accepted draws of a system from its pieces to files, or shards, and write its record.
 
-# %% ../nbs/31_generation.ipynb #09da545b
+    `whole` are the files that are there already, `wanted` those to be written, default all.
+    """
+    data_dir, system, folder = Path(config.data_dir), get_system(name), Path(config.data_dir) / PIECES / name
+    pieces = {}
+    for record in sorted(folder.glob("[!.]*.json")):
+        piece = _read_piece(record)
+        pieces |= {number: piece for number in (piece.numbers if piece is not None else ())}
+    if wanted is None:
+        count = len(accepted) * config.n_ics
+        size = system.observed_dim * config.length * np.dtype(config.dtype).itemsize
+        rows = shard_rows(size, 64e6) if config.pack else 1
+        wanted = [f"{split}/{name}/{shard_name(range(k, min(k + rows, count)), config.length)}" for k in range(0, count, rows)]
+    opened: tuple[str, list[Trajectory]] = ("", [])
+
+    def sample(k: int) -> Trajectory:
+        nonlocal opened
+        number = accepted[k // config.n_ics]
+        piece = pieces[number]
+        if opened[0] != piece.path:
+            opened = piece.path, read_trajectories(folder / piece.path)
+        return replace(opened[1][piece.rows.index([number, k % config.n_ics])], item_id=f"{name}/{k}")
+    files = dict(whole)
+    for relative in wanted:
+        write_trajectory((sample(k) for k in samples_of(relative)), data_dir / relative, config.dtype)
+        files[relative] = checksum(data_dir / relative)
+    for stray in set((data_dir / split / name).glob("*")) - {data_dir / file for file in files}:
+        stray.unlink()
+    record = {"system": json.loads(system.to_json()), "split": split, "status": status, "tried": tried, "rejected": dict(rejected),
+              "accepted": list(accepted), "files": files, "processors": sorted({piece.processor for piece in pieces.values()})}
+    path = data_dir / "systems" / f"{name}.json"
+    if path.exists() and wanted and whole:
+        record = {**read_record(path), "files": files}
+    elif config.keep_rejected:
+        record["rejected_file"] = _write_rejected(name, system, config, tried, pieces)
+    write_record(record, path)
+    shutil.rmtree(folder, ignore_errors=True)
+    return SystemReport(name, split, status, files, tried, dict(rejected))
+
+
+def _write_rejected(name: str, system: System, config: GenerationConfig, tried: int, pieces: Mapping[int, Piece]) -> dict[str, str]:
+    """The rejected draws of a system as JSON lines; relative path and checksum."""
+    def lines() -> Iterator[str]:
+        for number in range(tried if pieces else 0):
+            piece = pieces[number]
+            at = piece.numbers.index(number)
+            if piece.reasons[at]:
+                yield json.dumps({"draw": number, "reason": piece.reasons[at], "params": system.with_params(piece.params[at]).params}, sort_keys=True)
+    relative = f"rejected/{name}.jsonl"
+    path = write_atomically(Path(config.data_dir) / relative, lambda path: path.write_text("".join(f"{line}\n" for line in lines())))
+    return {relative: checksum(path)}
+
+# %% ../nbs/31_generation.ipynb #6bf0e5fd
 def generate(config: Mapping | GenerationConfig, console: Console | None = None) -> list[SystemReport]:
     """Make the data set that `config` describes (see `GenerationConfig`), or complete it; one report for each system.
 
     Raises ValueError for bad values, unknown systems, and where not one trajectory could be made; FileExistsError for a
-    directory that holds something else.
+    directory that holds something else; BlockingIOError where another job works on it; OSError where the disk is full;
+    ModuleNotFoundError and ConnectionError where Dask is not installed or does not answer.
     """
     config = config if isinstance(config, GenerationConfig) else GenerationConfig.from_mapping(config)
     console = console or Console()
     splits = config.split_of_systems()
-    work = [(name, split) for split, names in splits.items() for name in names]
-    work.sort(key=lambda item: get_system(item[0]).is_smooth)  # flows with kinks take longest: nobody waits for them at the end
-    _claim_directory(config, splits)
-    console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    reports = []
-    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as progress:
-        task = progress.add_task(f"generate {config.data_dir}", total=len(work))
-        jobs = Parallel(n_jobs=config.workers, backend="threading", return_as="generator_unordered")(
-            delayed(generate_system)(name, split, config) for name, split in work)
-        for report in jobs:
-            reports.append(report)
-            progress.advance(task)
-    reports.sort(key=lambda report: report.name)
+    manifest = _manifest(config, splits)
+    _check_directory(config, manifest)
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(config))
+        stack.enter_context(locked(config.data_dir))
+        _claim_directory(config, manifest, console)
+        work = [(name, split) for split, names in splits.items() for name in names]
+        work.sort(key=lambda item: get_system(item[0]).is_smooth)  # flows with kinks take longest: nobody waits for them at the end
+        console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
+        reports = sorted(_work_through(work, replace(config, data_dir=str(Path(config.data_dir).absolute())), workers, console),
+                         key=lambda report: report.name)
+        shutil.rmtree(Path(config.data_dir) / PIECES, ignore_errors=True)  # every system is finished
+        there = read_record(Path(config.data_dir) / MANIFEST)
+        counts = {split: {"systems": len(names), "parameter_sets": sum(r.trajectories // config.n_ics for r in reports if r.split == split),
+                          "trajectories": sum(r.trajectories for r in reports if r.split == split)} for split, names in splits.items()}
+        if there.get("counts") != counts:
+            write_record({**there, "counts": counts}, Path(config.data_dir) / MANIFEST)
     _print_summary(reports, splits, config, console)
     if not any(report.files for report in reports):
         raise ValueError(f"not one trajectory could be made in {config.data_dir}: more tries_per_params, a smaller perturbation, or "
@@ -222,11 +407,136 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
     return reports
 
 
-def _claim_directory(config: GenerationConfig, splits: Mapping[str, Sequence[str]]) -> None:
-    """Write the manifest, or find the same one there."""
+@contextmanager
+def _workers(config: GenerationConfig) -> Iterator[tuple[Executor, int]]:
+    """Who does the work, and how many they are."""
+    if config.scheduler is None:
+        executor = ThreadPoolExecutor(config.workers)
+        try:
+            yield executor, config.workers
+        finally:
+            executor.shutdown(cancel_futures=True)
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"scheduler={config.scheduler} needs Dask: pip install 'chronos-dysts[dask]', or leave scheduler out") from None
+    with ExitStack() as stack:
+        if config.scheduler == "local-dask":
+            address = stack.enter_context(LocalCluster(n_workers=config.workers, threads_per_worker=1, dashboard_address=None, silence_logs=50))
+        else:
+            address = config.scheduler
+        try:
+            client = stack.enter_context(Client(address, timeout=10))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConnectionError(f"no Dask scheduler answers at {config.scheduler}: start one with the command dask scheduler, or use "
+                                  f"scheduler=local-dask ({type(error).__name__})") from None
+        yield client.get_executor(pure=False, retries=3), max(1, sum(client.nthreads().values()))
+
+
+def _work_through(work: Sequence[tuple[str, str]], config: GenerationConfig, workers: tuple[Executor, int], console: Console) -> Iterator[SystemReport]:
+    """All systems to their end, as many pieces at a time as there are workers, and some in waiting."""
+    executor, count = workers
+    jobs, running, told, began = [], {}, time.monotonic(), time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as progress:
+        task = progress.add_task(f"generate {config.data_dir}", total=len(work) * config.n_params)
+        done = 0.0
+        waiting = iter(work)
+        try:
+            while True:
+                while len(running) < 2 * count:
+                    step = next((step for job in jobs if (step := _next_step(job))), None)
+                    if step is None:
+                        name, split = next(waiting, (None, None))
+                        if name is None:
+                            break
+                        found = _resume(name, split, config)
+                        if isinstance(found, SystemReport):
+                            done += config.n_params
+                            yield found
+                        else:
+                            jobs.append(found)
+                        continue
+                    job, function, *arguments = step
+                    running[executor.submit(function, job.name, job.split, config, *arguments)] = job
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED, timeout=5).done:
+                    job, result = running.pop(future), future.result()
+                    if isinstance(result, SystemReport):
+                        jobs.remove(job)
+                        done += config.n_params
+                        yield result
+                    elif job in jobs:
+                        job.add(result)
+                so_far = done + sum(len(job.accepted) for job in jobs)
+                progress.update(task, completed=int(so_far))
+                if not console.is_terminal and time.monotonic() - told > 30 and so_far:
+                    told = time.monotonic()
+                    share = so_far / (len(work) * config.n_params)
+                    console.print(f"{share:.0%} after {(told - began) / 60:.1f} minutes, about {(told - began) * (1 / share - 1) / 60:.1f} more", highlight=False)
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _next_step(job: _Job) -> tuple | None:
+    """What is to be done next for a system: a piece, or its end, once no piece of it is on its way."""
+    if job.at_work:
+        return None
+    if job.status:
+        job.at_work = True
+        return job, finish_system, job.status, job.tried, dict(job.rejected), list(job.accepted), {}, None
+    numbers = job.next_piece()
+    return (job, make_piece, numbers) if numbers else None
+
+
+def _resume(name: str, split: str, config: GenerationConfig) -> SystemReport | _Job:
+    """What there is of a system: all of it, mended where files were damaged, or the pieces that were made before."""
+    data_dir, system = Path(config.data_dir), get_system(name)
+    folder, path = data_dir / PIECES / name, data_dir / "systems" / f"{name}.json"
+    job = _Job(name, split, config, _block(system, config))
+    if path.exists():
+        try:
+            record = read_record(path)
+            report = _mended(record, name, split, config, job.block)
+            shutil.rmtree(folder, ignore_errors=True)
+            return report
+        except ValueError:  # a damaged record, or a damaged file that comes out otherwise on this processor
+            path.unlink()
+    for found in sorted(folder.glob("[!.]*.json")):
+        if (piece := _read_piece(found)) is not None:
+            job.add(piece)
+    return job
+
+
+def _mended(record: Mapping, name: str, split: str, config: GenerationConfig, block: int) -> SystemReport:
+    """The report of a finished system; files that are damaged or gone are made again from their own draws."""
     data_dir = Path(config.data_dir)
-    manifest = {"format": "chronos-dysts data set 1", "config": config.identity(), "seed": config.seed, "split": dict(splits),
-                "families": {name: list(get_system(name).families) for names in splits.values() for name in names}}
+    rejected_file = record.get("rejected_file", {})
+    if any(not (data_dir / file).exists() or checksum(data_dir / file) != digest for file, digest in rejected_file.items()):
+        raise ValueError("the list of rejected draws is damaged")
+    whole = {file: digest for file, digest in record["files"].items() if (data_dir / file).exists() and checksum(data_dir / file) == digest}
+    if bad := [file for file in record["files"] if file not in whole]:
+        numbers = sorted({record["accepted"][k // config.n_ics] for file in bad for k in samples_of(file)})
+        for k in range(0, len(numbers), block):
+            if any(make_piece(name, split, config, numbers[k:k + block]).reasons):
+                raise ValueError("a draw is judged otherwise on this processor")
+        return finish_system(name, split, config, record["status"], record["tried"], record["rejected"], record["accepted"], whole, bad)
+    return SystemReport(name, split, record["status"], record["files"], record["tried"], record["rejected"])
+
+
+def _manifest(config: GenerationConfig, splits: Mapping[str, Sequence[str]]) -> dict:
+    return {"format": "chronos-dysts data set 2", "config": config.identity(), "seed": config.seed, "split": dict(splits),
+            "families": {name: list(get_system(name).families) for names in splits.values() for name in names}}
+
+
+def _check_directory(config: GenerationConfig, manifest: Mapping) -> None:
+    """Refuse a directory that holds something else, before anything is written."""
+    data_dir = Path(config.data_dir)
+    if data_dir.exists() and not data_dir.is_dir():
+        raise FileExistsError(f"data_dir={data_dir} is a file: choose a folder")
     if (data_dir / MANIFEST).exists():
         there = read_manifest(data_dir)
         differing = sorted(key for key in manifest["config"] if there["config"].get(key) != manifest["config"][key])
@@ -236,12 +546,25 @@ def _claim_directory(config: GenerationConfig, splits: Mapping[str, Sequence[str
                 f"{data_dir} holds a data set of another configuration ({key}={there['config'].get(key)}, asked for "
                 f"{key}={manifest['config'][key]}{f', and {len(differing) - 1} more' if differing[1:] else ''}): "
                 f"choose another data_dir, or remove this one")
-        return
-    if data_dir.exists() and {path.name for path in data_dir.iterdir()} - {"config.yaml"}:
+    elif data_dir.exists() and {path.name for path in data_dir.iterdir()} - {"config.yaml", LOCK, OWNER}:
         raise FileExistsError(f"{data_dir} is not empty and holds no {MANIFEST}: choose another data_dir")
+
+
+def _claim_directory(config: GenerationConfig, manifest: Mapping, console: Console) -> None:
+    """Write the manifest, or find the same one there; what a kill left half-written is removed."""
+    data_dir = Path(config.data_dir)
+    _check_directory(config, manifest)  # once more, now that nobody else writes
+    for leftover in data_dir.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    if (data_dir / MANIFEST).exists():
+        there = read_record(data_dir / MANIFEST)
+        if there["processor"] != processor():
+            console.print(f"[yellow]{data_dir} was begun on {there['processor']}, and goes on on {processor()}[/]: trajectories agree to "
+                          f"the tolerance, not in all their bytes", soft_wrap=True, highlight=False)
+        return
     resolved = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
     write_atomically(data_dir / "config.yaml", lambda path: path.write_text(resolved))
-    write_json(manifest | {"versions": _versions(), "processor": platform.processor() or platform.machine()}, data_dir / MANIFEST)
+    write_record({**manifest, "versions": _versions(), "processor": processor()}, data_dir / MANIFEST)
 
 
 def _versions() -> dict[str, str]:
@@ -258,8 +581,14 @@ def _print_summary(reports: Sequence[SystemReport], splits: Mapping, config: Gen
     short = [report for report in reports if report.status != "complete"]
     for report in short:
         console.print(f"[yellow]{report.name}[/]: {report.status}", soft_wrap=True, highlight=False)
-    parts = ", ".join(f"{sum(len(report.files) for report in reports if report.split == split)} {split}" for split in splits)
-    tried, rejected = sum(report.tried for report in reports), sum(sum(report.rejected.values()) for report in reports)
+    rejected = sum((Counter(report.rejected) for report in reports), Counter())
+    tried = sum(report.tried for report in reports)
+    if rejected:
+        table = Table("rejected as", "parameter sets", "share of tries", box=None, pad_edge=False)
+        for reason, count in rejected.most_common():
+            table.add_row(reason, str(count), f"{count / tried:.1%}")
+        console.print(table)
+    parts = ", ".join(f"{sum(report.trajectories for report in reports if report.split == split)} {split}" for split in splits)
     console.print(f"Made {parts} trajectories of {len(reports) - len(short)} systems in {config.data_dir} "
-                  f"({tried} parameter sets tried, {rejected} rejected{f'; {len(short)} systems fell short' if short else ''}).",
+                  f"({tried} parameter sets tried, {sum(rejected.values())} rejected{f'; {len(short)} systems fell short' if short else ''}).",
                   soft_wrap=True, highlight=False)

@@ -5,35 +5,59 @@
 # %% ../nbs/30_store.ipynb #d9ff3622
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 # %% auto #0
-__all__ = ['START', 'MANIFEST', 'write_atomically', 'Trajectory', 'write_trajectory', 'read_trajectories', 'Store', 'open_store',
-           'checksum', 'write_json', 'read_manifest', 'verify']
+__all__ = ['START', 'MOST_MAPS', 'MANIFEST', 'LOCK', 'OWNER', 'PIECES', 'write_atomically', 'Trajectory', 'write_trajectory',
+           'read_trajectories', 'Store', 'open_store', 'samples_of', 'checksum', 'write_json', 'write_record',
+           'read_record', 'read_manifest', 'verify', 'locked', 'pack', 'unpack', 'shard_rows', 'shard_name',
+           'StoreConfig', 'PackConfig', 'run_verify', 'run_pack', 'run_unpack']
 
 # %% ../nbs/30_store.ipynb #c8c4e965
 def write_atomically(path: Path | str, write: Callable[[Path], None]) -> Path:
-    """Call `write` with a temporary path in the folder of `path`, then rename to `path`; nothing is left when it fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
+    """Call `write` with a temporary path in the folder of `path`, then rename to `path`; nothing is left when it fails.
+
+    Raises OSError that names the disk where it is full or the quota is used up.
+    """
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
         write(Path(temporary))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(f"no space is left for {path} ({_free(path)}): make room there, and the same command carries on "
+                          f"where it stopped") from None
+        raise
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def _free(path: Path) -> str:
+    """How much room there is on the disk of `path`, in words."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    mount = next(parent for parent in (folder, *folder.parents) if parent.is_mount() or parent == parent.parent)
+    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free on the disk mounted at {mount}"
 
 # %% ../nbs/30_store.ipynb #a60d7d84
 # GluonTS wants a date for the first point; a flow has none, so all trajectories carry this one
@@ -44,8 +68,9 @@ START = "2000-01-01"
 class Trajectory:
     """A stored trajectory and how to make it again.
 
-    `target` (dim, length) float32: the observed coordinates. `params` by name, `ic` (raw dim,) float64: the raw state at
-    the first stored point, at time `t0`. `dt` and `period` in the flow's units of time; `seed` of the job.
+    `target` (dim, length) float32 or float64: the observed coordinates. `params` by name, `ic` (raw dim,) float64: the raw
+    state at the first stored point, at time `t0`; of a system with delays its sampled past up to there, (dim, nodes) in one row.
+    `dt` and `period` in the flow's units of time; `seed` of the job.
     """
     target: np.ndarray
     item_id: str
@@ -67,32 +92,41 @@ class Trajectory:
         return self.target.shape[1]
 
 
-_SCHEMA = pa.schema([
-    ("start", pa.timestamp("ms")), ("target", pa.list_(pa.float32())), ("target._np_shape", pa.list_(pa.int64())),
-    ("item_id", pa.string()), ("system", pa.string()), ("params", pa.string()), ("ic", pa.list_(pa.float64())),
-    ("dt", pa.float64()), ("period", pa.float64()), ("seed", pa.int64()), ("t0", pa.float64())])
+def _schema(dtype) -> pa.Schema:
+    return pa.schema([
+        ("start", pa.timestamp("ms")), ("target", pa.list_(pa.from_numpy_dtype(dtype))), ("target._np_shape", pa.list_(pa.int64())),
+        ("item_id", pa.string()), ("system", pa.string()), ("params", pa.string()), ("ic", pa.list_(pa.float64())),
+        ("dt", pa.float64()), ("period", pa.float64()), ("seed", pa.int64()), ("t0", pa.float64())])
 
 
-def _to_row(trajectory: Trajectory) -> dict:
-    target = np.ascontiguousarray(trajectory.target, dtype=np.float32)
+def _to_batch(trajectory: Trajectory, schema: pa.Schema) -> pa.RecordBatch:
+    target = np.ascontiguousarray(trajectory.target, dtype=schema.field("target").type.value_type.to_pandas_dtype())
     if target.ndim != 2 or not np.isfinite(target).all():
         raise ValueError(f"the target of {trajectory.item_id} has to be (dim, length) and finite; it is {target.shape} with "
                          f"{int((~np.isfinite(target)).sum())} values that are not")
-    return {"start": np.datetime64(trajectory.start, "ms").item(), "target": target.ravel(), "target._np_shape": list(target.shape),
-            "item_id": trajectory.item_id, "system": trajectory.system,
-            "params": json.dumps(dict(trajectory.params), sort_keys=True), "ic": np.asarray(trajectory.ic, float),
-            "dt": float(trajectory.dt), "period": float(trajectory.period), "seed": int(trajectory.seed), "t0": float(trajectory.t0)}
+    row = {"start": np.datetime64(trajectory.start, "ms").item(), "target": target.ravel(), "target._np_shape": list(target.shape),
+           "item_id": trajectory.item_id, "system": trajectory.system, "params": json.dumps(dict(trajectory.params), sort_keys=True),
+           "ic": np.asarray(trajectory.ic, float).ravel(), "dt": float(trajectory.dt), "period": float(trajectory.period),
+           "seed": int(trajectory.seed), "t0": float(trajectory.t0)}
+    return pa.record_batch([pa.array([row[field.name]], field.type) for field in schema], schema=schema)
 
 
-def write_trajectory(trajectory: Trajectory | Sequence[Trajectory], path: Path | str) -> Path:
-    """Write one trajectory, or a shard of several, as a GluonTS Arrow file. Raises ValueError for values that are not finite."""
-    rows = [_to_row(item) for item in ([trajectory] if isinstance(trajectory, Trajectory) else trajectory)]
-    batches = [pa.record_batch([pa.array([row[field.name]], field.type) for field in _SCHEMA], schema=_SCHEMA) for row in rows]
+def write_trajectory(trajectory: Trajectory | Iterable[Trajectory], path: Path | str, dtype: str | None = None) -> Path:
+    """Write one trajectory, or a shard of several, as a GluonTS Arrow file.
 
+    Several may come from a generator: one is in memory at a time. Values are stored as `dtype`, "float32" or "float64", default that
+    of the first target (float32 unless it is float64). Raises ValueError for values that are not finite.
+    """
     def write(temporary: Path) -> None:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.RecordBatchFileWriter(sink, _SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
+        items = iter([trajectory] if isinstance(trajectory, Trajectory) else trajectory)
+        first = next(items, None)
+        kept = dtype or ("float64" if first is not None and np.asarray(first.target).dtype == np.float64 else "float32")
+        schema = _schema(np.dtype(kept))
+        with pa.OSFile(str(temporary), "wb") as sink, pa.RecordBatchFileWriter(sink, schema) as writer:
+            for item in [] if first is None else [first]:
+                writer.write_batch(_to_batch(item, schema))
+            for item in items:
+                writer.write_batch(_to_batch(item, schema))
     return write_atomically(path, write)
 
 # %% ../nbs/30_store.ipynb #7b515749
@@ -120,11 +154,30 @@ def _from_batch(batch: pa.RecordBatch) -> Iterator[Trajectory]:
                          seed=row["seed"], t0=row["t0"], start=row["start"].date().isoformat())
 
 
+MOST_MAPS = 30_000  # a process may have 65,530 on Linux (vm.max_map_count), and libraries take some
+
+
+class _Unmapped(Trajectory):
+    """A trajectory whose target is mapped anew each time it is asked for."""
+
+    @property
+    def target(self) -> np.ndarray:
+        return read_trajectories(self.path)[self.row].target
+
+    @staticmethod
+    def of(item: Trajectory, path: Path, row: int) -> _Unmapped:
+        made = object.__new__(_Unmapped)
+        made.__dict__.update({field.name: getattr(item, field.name) for field in fields(item) if field.name != "target"}, path=path, row=row)
+        return made
+
+
 class Store(Sequence[Trajectory]):
     """The trajectories of a folder in a fixed order: sorted by path, and by row within a shard."""
 
     def __init__(self, paths: Sequence[Path], systems: Sequence[str] | None = None):
-        found = [(path, item) for path in paths for item in read_trajectories(path)]
+        map_late = len(paths) > MOST_MAPS
+        found = [(path, _Unmapped.of(item, path, row) if map_late else item)
+                 for path in paths for row, item in enumerate(read_trajectories(path))]
         if systems is not None:
             missing = sorted(set(systems) - {item.system for _, item in found})
             if missing:
@@ -147,25 +200,47 @@ class Store(Sequence[Trajectory]):
 
 
 def open_store(path: Path | str, systems: Sequence[str] | None = None) -> Store:
-    """The trajectories under `path`: `<data_dir>/<split>`, one system's folder in it, or one file.
+    """The trajectories under `path`: `<data_dir>/<split>`, one system's folder in it, or one file; packed or not.
 
-    `systems` keeps only those. Raises FileNotFoundError where there is nothing, ValueError for a damaged file or a system
-    that is not there.
+    `systems` keeps only those. Of a data set with records, a file that its record does not name is left out: such a file is what an
+    interrupted `pack` or `unpack` leaves. Raises FileNotFoundError where there is nothing, ValueError for a damaged file or a
+    system that is not there.
     """
     path = Path(path)
     paths = [path] if path.is_file() else sorted(
-        (file for file in path.rglob("*.arrow") if not file.name.startswith(".")), key=_natural_order)
+        (file for file in path.rglob("*.arrow") if not file.name.startswith(".") and _is_listed(file)), key=_natural_order)
     if not paths:
         raise FileNotFoundError(f"no trajectory files under {path}; make some with: chronos-dysts generate data_dir=…")
+    _listed.cache_clear()
     return Store(paths, systems)
 
 
-def _natural_order(path: Path) -> tuple:
-    """Sample 2 before sample 10."""
-    sample = path.name.split("_")[0]
-    return (*path.parent.parts, not sample.isdigit(), int(sample) if sample.isdigit() else 0, path.name)
+@lru_cache(maxsize=4096)
+def _listed(record: Path) -> frozenset[str] | None:
+    """The files that a record names; None without a record."""
+    try:
+        return frozenset(Path(file).name for file in json.loads(record.read_text())["files"])
+    except (OSError, ValueError, KeyError):
+        return None
 
-# %% ../nbs/30_store.ipynb #cc2a5db4
+
+def _is_listed(file: Path) -> bool:
+    listed = _listed(file.parent.parent.parent / "systems" / f"{file.parent.name}.json")
+    return listed is None or file.name in listed
+
+
+def _natural_order(path: Path) -> tuple:
+    """Sample 2 before sample 10, and a shard where its first sample stands."""
+    samples = samples_of(path)
+    return (*path.parent.parts, samples is None, samples[0] if samples else 0, path.name)
+
+
+def samples_of(path: Path | str) -> range | None:
+    """Which samples the file holds by its name: `3_T-1024.arrow` or, a shard, `0-127_T-1024.arrow`; None for another name."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?_T-\d+\.arrow", Path(path).name)
+    return range(int(found[1]), int(found[2] or found[1]) + 1) if found else None
+
+# %% ../nbs/30_store.ipynb #c139c96d
 MANIFEST = "manifest.json"
 
 
@@ -180,6 +255,27 @@ def write_json(value: Mapping, path: Path | str) -> Path:
     return write_atomically(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n"))
 
 
+def _digest(value: Mapping) -> str:
+    kept = {key: item for key, item in value.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def write_record(value: Mapping, path: Path | str) -> Path:
+    """Write JSON atomically, with a checksum of itself under "sha256"."""
+    return write_json({**value, "sha256": _digest(json.loads(json.dumps(value)))}, path)
+
+
+def read_record(path: Path | str) -> dict:
+    """What `write_record` wrote. Raises ValueError where it was altered or cut."""
+    try:
+        value = json.loads(Path(path).read_text())
+        if isinstance(value, dict) and value.get("sha256") == _digest(value):
+            return value
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        pass
+    raise ValueError(f"{path} is damaged: it does not have its own checksum; remove it and generate again with the same configuration")
+
+
 def read_manifest(data_dir: Path | str) -> dict:
     """The manifest of a data set, with the records of its systems under "systems".
 
@@ -190,20 +286,186 @@ def read_manifest(data_dir: Path | str) -> dict:
         raise FileNotFoundError(f"{data_dir} has no {MANIFEST}: it is no data set, or the job that made it did not start")
     try:
         manifest = json.loads(path.read_text())
-        manifest["systems"] = {file.stem: json.loads(file.read_text()) for file in sorted((Path(data_dir) / "systems").glob("*.json"))}
-    except json.JSONDecodeError as error:
+        manifest["systems"] = {file.stem: json.loads(file.read_text()) for file in sorted((Path(data_dir) / "systems").glob("[!.]*.json"))}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} or a record beside it is damaged: {error}") from None
     return manifest
 
+# %% ../nbs/30_store.ipynb #ea622867
+LOCK, OWNER, PIECES = ".lock", ".owner.json", "pieces"
+
 
 def verify(data_dir: Path | str) -> list[str]:
-    """Compare every file with its checksum in the manifest; a list of what is missing or altered, empty when all is well."""
-    problems = []
-    for record in read_manifest(data_dir)["systems"].values():
-        for relative, digest in record["files"].items():
-            path = Path(data_dir) / relative
-            if not path.exists():
-                problems.append(f"{relative} is missing")
-            elif checksum(path) != digest:
-                problems.append(f"{relative} was altered or truncated")
-    return problems
+    """What is wrong with a data set, a line for each thing, empty when all is well.
+
+    Missing, altered, truncated and unexpected files, damaged records, systems that are not finished. Raises FileNotFoundError
+    where there is no manifest.
+    """
+    data_dir = Path(data_dir)
+    if not (data_dir / MANIFEST).exists():
+        raise FileNotFoundError(f"{data_dir} has no {MANIFEST}: it is no data set, or the job that made it did not start")
+    problems, expected = [], {MANIFEST, "config.yaml", LOCK, OWNER}
+    try:
+        manifest = read_record(data_dir / MANIFEST)
+    except ValueError:
+        return [f"{MANIFEST} was altered or truncated"]
+    for name in sorted(name for names in manifest["split"].values() for name in names):
+        relative = f"systems/{name}.json"
+        expected.add(relative)
+        try:
+            record = read_record(data_dir / relative)
+        except FileNotFoundError:
+            problems.append(f"{name} has no record ({relative}): the job was not finished")
+            expected |= {path.relative_to(data_dir).as_posix() for path in data_dir.glob(f"*/{name}/*.arrow")}
+            continue
+        except ValueError:
+            problems.append(f"{relative} was altered or truncated")
+            expected |= {path.relative_to(data_dir).as_posix() for path in data_dir.glob(f"*/{name}/*.arrow")}
+            continue
+        for file, digest in (record["files"] | record.get("rejected_file", {})).items():
+            expected.add(file)
+            if not (data_dir / file).exists():
+                problems.append(f"{file} is missing")
+            elif checksum(data_dir / file) != digest:
+                problems.append(f"{file} was altered or truncated")
+    there = {path.relative_to(data_dir).as_posix() for path in data_dir.rglob("*") if not path.is_dir()}
+    return problems + [f"{file} is unexpected: no record names it" for file in sorted(there - expected)]
+
+
+@contextmanager
+def locked(data_dir: Path | str) -> Iterator[None]:
+    """Hold the data set for one job at a time. The lock goes with its process, however that ends.
+
+    Raises BlockingIOError that names the holder. On a network file system this is as good as its `flock`: NFS before version 4 may have none.
+    """
+    data_dir = Path(data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(data_dir / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        try:
+            holder = json.loads((data_dir / OWNER).read_text())
+            who = f"process {holder['process']} on {holder['host']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        raise BlockingIOError(f"{who} works on {data_dir}: wait until it is done, or choose another data_dir") from None
+    try:
+        write_json({"process": os.getpid(), "host": os.uname().nodename if hasattr(os, "uname") else ""}, data_dir / OWNER)
+        yield
+    finally:
+        (data_dir / OWNER).unlink(missing_ok=True)
+        if os.name == "posix":
+            (data_dir / LOCK).unlink(missing_ok=True)  # while it is held: whoever opened it tries again
+        lock.release()
+
+# %% ../nbs/30_store.ipynb #12f65646
+def pack(data_dir: Path | str, shard_megabytes: float = 64) -> int:
+    """Join the files of each system in shards of at most `shard_megabytes` (one trajectory at least); the number of shards.
+
+    `data_dir` is a data set, or one split in it. Raises ValueError for a file that is not as it was written.
+    """
+    if not shard_megabytes > 0:
+        raise ValueError(f"shard_megabytes has to be positive, not {shard_megabytes!r}")
+    return _repack(Path(data_dir), shard_megabytes * 1e6)
+
+
+def unpack(data_dir: Path | str) -> int:
+    """Take shards apart again, a file for each trajectory; the number of files. Raises as `pack` does."""
+    return _repack(Path(data_dir), 0)
+
+
+def shard_rows(target_bytes: float, shard_bytes: float) -> int:
+    """How many trajectories of `target_bytes` a shard has."""
+    return max(1, int(shard_bytes // (target_bytes + 1000)))
+
+
+def shard_name(samples: range, length: int) -> str:
+    """The name of the file that holds these samples."""
+    first, last = samples[0], samples[-1]
+    return f"{first}_T-{length}.arrow" if first == last else f"{first}-{last}_T-{length}.arrow"
+
+
+def _repack(folder: Path, shard_bytes: float) -> int:
+    only = None
+    if not (folder / MANIFEST).exists() and (folder.parent / MANIFEST).exists():
+        folder, only = folder.parent, folder.name
+    records = read_manifest(folder)["systems"]
+    if only is not None and only not in {record["split"] for record in records.values()}:
+        raise FileNotFoundError(f"the data set {folder} has no split {only!r}")
+    with locked(folder):
+        return sum(_repack_system(folder, name, shard_bytes) for name, record in records.items() if only in (None, record["split"]))
+
+
+def _repack_system(data_dir: Path, name: str, shard_bytes: float) -> int:
+    path = data_dir / "systems" / f"{name}.json"
+    record = read_record(path)
+    for file, digest in record["files"].items():
+        if not (data_dir / file).exists() or checksum(data_dir / file) != digest:
+            raise ValueError(f"{data_dir / file} is not as it was written: run the job that made it again, which mends it")
+    old = sorted((Path(file) for file in record["files"]), key=_natural_order)
+    if old:
+        first = read_trajectories(data_dir / old[0])[0]
+        count, rows = sum(len(samples_of(file)) for file in old), shard_rows(first.target.nbytes, shard_bytes)
+        new = [old[0].parent / shard_name(range(start, min(start + rows, count)), first.length) for start in range(0, count, rows)]
+        stream = (item for file in old for item in read_trajectories(data_dir / file))
+        if new != old:
+            files = {}
+            for file in new:
+                samples = samples_of(file)
+                write_trajectory((next(stream) for _ in samples), data_dir / file, first.target.dtype.name)
+                files[file.as_posix()] = checksum(data_dir / file)
+            write_record({**record, "files": files}, path)
+        for stray in set((data_dir / old[0].parent).iterdir()) - {data_dir / file for file in new}:
+            stray.unlink()
+    return len(new) if old else 0
+
+# %% ../nbs/30_store.ipynb #d00622de
+@dataclass(frozen=True)
+class StoreConfig:
+    """The keys of `chronos-dysts verify` and `unpack`: the data set."""
+    data_dir: str = "data"
+
+    @classmethod
+    def from_mapping(cls, config: Mapping) -> StoreConfig:
+        """The configuration from a mapping; unknown keys are refused."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(config) - known):
+            raise ValueError(f"there is no key {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        return cls(**config)
+
+
+@dataclass(frozen=True)
+class PackConfig(StoreConfig):
+    """The keys of `chronos-dysts pack`: the data set, and the size of a shard in millions of bytes."""
+    shard_megabytes: float = 64.0
+
+
+def run_verify(config: Mapping, console=None) -> None:
+    """`verify`, with what is wrong printed line by line; then raises ValueError with the count."""
+    data_dir = StoreConfig.from_mapping(config).data_dir
+    problems = verify(data_dir)
+    for problem in problems:
+        if console is not None:
+            console.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        raise ValueError(f"{data_dir} is not whole ({problems[0]}{f', and {len(problems) - 1} more' if problems[1:] else ''}): "
+                         f"the command that made it, run again, mends what is missing or altered")
+    if console is not None:
+        console.print(f"{data_dir} is whole.", highlight=False)
+
+
+def run_pack(config: Mapping, console=None) -> None:
+    """`pack`, with a line about it."""
+    config = PackConfig.from_mapping(config)
+    count = pack(config.data_dir, config.shard_megabytes)
+    if console is not None:
+        console.print(f"{config.data_dir}: {count} shards.", highlight=False)
+
+
+def run_unpack(config: Mapping, console=None) -> None:
+    """`unpack`, with a line about it."""
+    data_dir = StoreConfig.from_mapping(config).data_dir
+    count = unpack(data_dir)
+    if console is not None:
+        console.print(f"{data_dir}: {count} files.", highlight=False)

@@ -93,7 +93,7 @@ def test_the_overview_names_every_command_and_option(run):
     assert (code, err) == (0, "")
     assert all(f"  {name} " in out and command.summary.split()[0] in out for name, command in cli.COMMANDS.items())
     assert all(option in out for option, _ in cli.OPTIONS)
-    assert set(cli.COMMANDS) == {"generate", "discover", "train", "evaluate", "forecast", "probe", "benchmark", "demo"}
+    assert set(cli.COMMANDS) == {"generate", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe", "benchmark", "demo"}
 
 
 def test_without_a_command_the_overview_is_an_error(run):

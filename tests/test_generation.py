@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from chronos_dysts.generation import GenerationConfig, generate
-from chronos_dysts.integration import integrate_ensemble, largest_lyapunov
+from chronos_dysts.integration import integrate_ensemble
+from chronos_dysts.lyapunov import largest_lyapunov
 from chronos_dysts.store import checksum, open_store, read_manifest, verify
 from chronos_dysts.systems import get_system
 
@@ -39,9 +40,11 @@ def data(tmp_path_factory):
 
 def test_counts_layout_and_split(data):
     manifest = read_manifest(data)
-    train, test = (set(manifest["split"][split]) for split in ("train", "test"))
-    assert train | test == set(SYSTEMS) and len(test) == 3
-    for split, names in (("train", train), ("test", test)):
+    splits = {split: set(names) for split, names in manifest["split"].items()}
+    assert list(splits) == ["test", "train", "validation"] and set.union(*splits.values()) == set(SYSTEMS) and len(splits["test"]) == 3
+    families = {split: {family for name in names for family in manifest["families"][name]} for split, names in splits.items()}
+    assert not families["train"] & families["test"] and not families["validation"] & (families["train"] | families["test"])
+    for split, names in splits.items():
         for name in names:
             assert sorted(path.name for path in (data / split / name).iterdir()) == [f"{k}_T-256.arrow" for k in range(6)]
     store = open_store(data)
@@ -119,9 +122,11 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"systems": ["Lorentz"]}, "did you mean 'Lorenz'"), ({"systems": ["MackeyGlass"]}, "delay system"), ({"n_params": 0}, "n_params"),
+    ({"systems": ["Lorentz"]}, "did you mean 'Lorenz'"), ({"systems": ["Logistic"]}, "a map"), ({"n_params": 0}, "n_params"),
     ({"length": 0}, "length"), ({"points_per_period": 0}, "points_per_period"), ({"perturbation": -1.0}, "perturbation"),
-    ({"test_fraction": 1.5}, "test_fraction"), ({"split": "a/b"}, "split"), ({"seed": -1}, "seed"), ({"systems": []}, "systems")])
+    ({"test_fraction": 1.5}, "test_fraction"), ({"validation_fraction": -1}, "validation_fraction"), ({"dtype": "float16"}, "dtype"),
+    ({"scheme": "panda"}, "panda20"), ({"scheme": "panda20", "split": "train"}, "scheme"), ({"scheduler": "dask"}, "local-dask"),
+    ({"perturbation": float("nan")}, "perturbation"), ({"transient": float("inf")}, "transient"), ({"tolerance": 1.0}, "tolerance"), ({"split": "a/b"}, "split"), ({"seed": -1}, "seed"), ({"systems": []}, "systems")])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         generate(asdict(config(tmp_path / "data")) | changes, QUIET)
