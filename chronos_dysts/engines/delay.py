@@ -17,10 +17,10 @@ from ..systems import System
 __all__ = ['FINEST', 'steps_per_delay', 'history_nodes', 'integrate']
 
 # %% ../../nbs/09_delay.ipynb #850ffea5
-def _hermite(x, slope, index, fraction, h):
-    """The cubics through nodes `index` and the next: x and slope (nodes, lanes), index and fraction (n, lanes), h (lanes,), to (n, lanes)."""
+def _hermite(x, leaves, arrives, index, fraction, h):
+    """The cubics through nodes `index` and the next: x and slopes (nodes, lanes), index and fraction (n, lanes), h (lanes,), to (n, lanes)."""
     lanes, after = np.arange(x.shape[1]), np.minimum(index + 1, len(x) - 1)
-    return _cubic(x[index, lanes], x[after, lanes], slope[index, lanes], slope[after, lanes], fraction, h)
+    return _cubic(x[index, lanes], x[after, lanes], leaves[index, lanes], arrives[after, lanes], fraction, h)
 
 
 def _cubic(a, b, slope_a, slope_b, s, h):
@@ -43,16 +43,17 @@ def _march(system: System, past: np.ndarray, p: np.ndarray, start: float, wanted
     h, longest = delays.min(0) / per_delay, delays.max(0)
     nodes = int(np.ceil((longest / h).max() * (1 - 1e-12))) + 2  # of the past, the present included
     # the past on the nodes of the steps; it may have been sampled elsewhere, so a spline gives the slopes
-    x, slope = np.empty((nodes + per_delay, dim, lanes)), np.zeros((nodes + per_delay, dim, lanes))
+    # at the start the slope jumps: `arrives` is that of the past, `leaves` that of the equation
+    x, leaves, arrives = np.zeros((3, nodes + per_delay, dim, lanes))
     x[:nodes], present, sampled = past[-1], nodes - 1, np.linspace(-1, 0, len(past))
     if len(past) > 1 and len(delays) == 1:
         spline, at = CubicSpline(sampled, past), np.maximum(-np.arange(nodes)[::-1] / per_delay, -1.0)
-        x[:nodes], slope[:nodes] = spline(at), spline(at, 1) / longest
+        x[:nodes], leaves[:nodes] = spline(at), spline(at, 1) / longest
     elif len(past) > 1:
         for lane in range(lanes):  # each has its own ratio of delays
             spline, at = CubicSpline(sampled, past[:, :, lane]), np.maximum(-np.arange(nodes)[::-1] * h[lane] / longest[lane], -1.0)
-            x[:nodes, :, lane], slope[:nodes, :, lane] = spline(at), spline(at, 1) / longest[lane]
-    back = delays / h
+            x[:nodes, :, lane], leaves[:nodes, :, lane] = spline(at), spline(at, 1) / longest[lane]
+    arrives[:nodes], back = leaves[:nodes], delays / h
     source = [system.variables.index(variable) for _, variable, _ in system.delays]
 
     def delayed(steps):
@@ -61,7 +62,7 @@ def _march(system: System, past: np.ndarray, p: np.ndarray, start: float, wanted
         for j, variable in enumerate(source):
             position = steps[:, None] - back[j]
             index = np.floor(position + 1e-9).astype(int)
-            values.append(_hermite(x[:, variable], slope[:, variable], index + present, position - index, h))
+            values.append(_hermite(x[:, variable], leaves[:, variable], arrives[:, variable], index + present, position - index, h))
         return np.stack(values)
 
     out, diverged = np.full((lanes, dim, wanted.shape[1]), np.nan), np.zeros(lanes, bool)
@@ -76,12 +77,11 @@ def _march(system: System, past: np.ndarray, p: np.ndarray, start: float, wanted
         lane, k = np.unravel_index(chosen, wanted.shape)
         at = position.ravel()[chosen] - origin
         index = np.clip(np.floor(at).astype(int), 0, nodes + per_delay - 2)
-        ends = [array[i, :, lane] for array in (x, slope) for i in (index, index + 1)]
-        out[lane, :, k] = _cubic(ends[0], ends[1], ends[2], ends[3], (at - index)[:, None], h[lane][:, None])
+        out[lane, :, k] = _cubic(x[index, :, lane], x[index + 1, :, lane], leaves[index, :, lane], arrives[index + 1, :, lane], (at - index)[:, None], h[lane][:, None])
 
     columns, halves, full = list(p), np.arange(per_delay) + 0.5, np.arange(per_delay + 1.0)
     if bounds[1] > bounds[0]:
-        x[nodes:], slope[nodes:] = x[present], 0.0
+        x[nodes:] = x[present]
         emit(-1, -present)
     with np.errstate(all="ignore"):
         for block in range(block_of.max() + 1):
@@ -97,13 +97,15 @@ def _march(system: System, past: np.ndarray, p: np.ndarray, start: float, wanted
                 k2 = rhs(y + 0.5 * h * k1, middle, at_half[:, i])
                 k3 = rhs(y + 0.5 * h * k2, middle, at_half[:, i])
                 k4 = rhs(y + h * k3, now + h, at_full[:, i + 1])
-                slope[present + i] = k1
+                leaves[present + i] = k1
                 y = x[nodes + i] = y + h / 6 * (k1 + 2 * (k2 + k3) + k4)
-            slope[present + per_delay] = rhs(y, t + per_delay * h, at_full[:, per_delay])
+            leaves[present + per_delay] = rhs(y, t + per_delay * h, at_full[:, per_delay])
+            arrives[nodes:] = leaves[nodes:]
             within = (block * per_delay + np.arange(1, per_delay + 1))[:, None] <= last
             diverged |= (~(np.square(x[nodes:] / radii[:, None]).sum(1) < 1) & within).any(0)
             emit(block, block * per_delay - present)
-            x[:nodes], slope[:nodes] = x[per_delay:].copy(), slope[per_delay:].copy()
+            for array in (x, leaves, arrives):
+                array[:nodes] = array[per_delay:].copy()
     return out, diverged
 
 # %% ../../nbs/09_delay.ipynb #cc132aad

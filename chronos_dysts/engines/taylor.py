@@ -130,13 +130,13 @@ class _HeyokaIntegrator:
             pars[self.n_params + k], pars[first + 2 * j] = sign, on & (plus < 0) & (minus > 0)
             pars[first + 2 * j + 1] = np.where(on, sign * _CLEARANCE - u, 0.0)
 
-    def run(self, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, max_steps: int,
+    def run(self, x: np.ndarray, p: np.ndarray, start: float, grid: np.ndarray, max_steps: int,
             max_delta_t: float) -> tuple[np.ndarray | None, np.ndarray]:
-        """Integrate eight lanes: x (dim, 8), p (n_parameters, 8), to states (time, dim, 8) and outcomes (8,).
+        """Integrate eight lanes: x (dim, 8), p (n_parameters, 8), to states (time, dim, 8) at `grid` (time, 8) and outcomes (8,).
 
-        Where a lane ends before the first of `times`, or is not finite, there are no states for the others either.
+        Where a lane ends before the first time, or is not finite, there are no states for the others either.
         """
-        ta, caps = self.integrator, [max_delta_t] * self.lanes
+        ta, caps, times = self.integrator, [max_delta_t] * self.lanes, grid[:, 0]
         ta.state[:] = x
         ta.pars[:self.n_params] = p[:len(ta.pars)]  # heyoka leaves out trailing parameters that no equation uses
         if self.n_kinks:
@@ -150,7 +150,7 @@ class _HeyokaIntegrator:
                 return None, outcome
             if len(times) == 1:
                 return ta.state[None].copy(), outcome
-        out = ta.propagate_grid(np.repeat(times[:, None], self.lanes, 1), max_steps=max_steps, max_delta_t=caps)[1]
+        out = ta.propagate_grid(grid, max_steps=max_steps, max_delta_t=caps)[1]
         outcome = self.outcomes(times[-1])
         return None if (outcome == Outcome.DIVERGED).any() else out, outcome
 
@@ -223,7 +223,8 @@ def integrate(system: System, x: np.ndarray, p: np.ndarray, start: float, times:
     # the error of a step is relative to the largest coordinate: a phase that grows must not eat the digits of the rest
     integrator = _heyoka_integrator(system, min(tolerance, 1e-15) if system.unbounded else tolerance)
     cap, lanes, batch = longest_step(system), integrator.lanes, x.shape[1]
-    states = np.full((batch, system.dim, len(times)), np.nan)
+    grid = np.repeat(times[:, None], lanes, 1)
+    states = np.empty((batch, system.dim, len(times)))
     outcome = np.full(batch, Outcome.OK, np.int8)
     for first in range(0, batch, lanes):
         members = np.arange(first, min(first + lanes, batch))
@@ -231,11 +232,12 @@ def integrate(system: System, x: np.ndarray, p: np.ndarray, start: float, times:
         while len(alive):
             # whoever is missing is stood in for by a trajectory that is there anyhow
             filled = members[np.resize(alive, lanes)]
-            out, ends = integrator.run(x[:, filled], p[:, filled], start, times, max_steps, cap)
+            out, ends = integrator.run(x[:, filled], p[:, filled], start, grid, max_steps, cap)
             ends = ends[:len(alive)]
             outcome[members[alive]] = ends
+            states[members[alive[ends != Outcome.OK]]] = np.nan
             if out is not None:
-                states[members[alive]] = np.moveaxis(out, 2, 0)[:len(alive)].swapaxes(1, 2)
+                states[members[alive]] = out.transpose(2, 1, 0)[:len(alive)]
                 break
             # one that is not finite, or stands, stops the others: without it, once more
             alive = alive[ends == Outcome.OK]
