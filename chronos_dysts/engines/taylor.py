@@ -212,14 +212,14 @@ def _heyoka_integrator(system: System, tolerance: float) -> _HeyokaIntegrator:
     cache = _compiled.__dict__.setdefault("integrators", OrderedDict())
     key = (system.equations, system.definitions, system.variables, system.parameter_names, tuple(guard_radii(system)), tolerance)
     integrator = cache[key] = cache.pop(key, None) or _HeyokaIntegrator(system, tolerance)
-    if len(cache) > CACHE_SIZE:
+    while len(cache) > CACHE_SIZE:
         cache.popitem(last=False)  # the one not used for longest
     return integrator
 
 
 def integrate(system: System, x: np.ndarray, p: np.ndarray, start: float, times: np.ndarray, tolerance: float,
-                      max_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (dim, batch), p (n_parameters, batch) to states (batch, dim, time) and outcomes (batch,)."""
+              max_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Taylor steps by heyoka: x (dim, batch), p (n_parameters, batch) to states (batch, dim, time) and outcomes (batch,)."""
     # the error of a step is relative to the largest coordinate: a phase that grows must not eat the digits of the rest
     integrator = _heyoka_integrator(system, min(tolerance, 1e-15) if system.unbounded else tolerance)
     cap, lanes, batch = longest_step(system), integrator.lanes, x.shape[1]
