@@ -28,7 +28,7 @@ from . import attractors
 from .attractors import validate
 from .integration import integrate_ensemble, sample_initial_conditions
 from .lyapunov import reference_exponents
-from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, read_manifest, read_record,
+from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, read_record,
                                  read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
 from .systems import PANDA20, Split, System, get_system, perturb_parameters, split_systems, stream_key
@@ -131,16 +131,24 @@ class GenerationConfig:
     def tests_of(self, name: str, split: str) -> Mapping[str, attractors.AttractorTest]:
         """The tests that trajectories of the system `name` have to pass in this split."""
         named = self.systems is not None or (self.scheme == "panda20" and name in PANDA20)
-        regular = self.keep_listed and split == "test" and named and not np.isfinite(reference_exponents(name).lyapunov_time)
-        return attractors.EVALUATION_TESTS if regular else self.battery()
+        return attractors.EVALUATION_TESTS if self.keep_listed and split == "test" and named and _is_regular(name) else self.battery()
 
     def identity(self) -> dict:
         """What determines the trajectories: all keys but where they lie, in files or shards, and who works on them."""
         kept = {name: value for name, value in asdict(self).items() if name not in ("data_dir", "workers", "scheduler", "pack")}
         return json.loads(json.dumps(kept | {"systems": sorted(set(self.systems)) if self.systems is not None else None}))
 
+
+def _is_regular(name: str) -> bool:
+    """Whether the reference exponent is below 0.1 a period, where chaos takes too long to be told; no for a system that has none."""
+    try:
+        return reference_exponents(name).exponents[0] * get_system(name).period < 0.1
+    except ValueError:
+        return False
+
 # %% ../nbs/31_generation.ipynb #ab56a8d1
 GIVE_UP_AFTER = 100  # draws, when not one of them was accepted
+_ANSWER_SECONDS = 10  # for which a Dask scheduler is waited
 _MOST_LANES, _MOST_VALUES = 64, 2**22  # trajectories and numbers that are integrated at once
 
 
@@ -263,7 +271,7 @@ class SystemReport:
         return sum(len(samples_of(file)) for file in self.files)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A system at work: its pieces so far, in any order, and what follows from those that join up."""
     name: str
@@ -276,7 +284,8 @@ class _Job:
     accepted: list[int] = field(default_factory=list)
     rejected: Counter = field(default_factory=Counter)
     status: str = ""
-    at_work: bool = False  # its last step is being done
+    running: int = 0  # steps of it that are being done
+    finishing: bool = False
 
     def add(self, piece: Piece) -> None:
         self.pieces[piece.numbers[0]] = piece
@@ -427,7 +436,7 @@ def _workers(config: GenerationConfig) -> Iterator[tuple[Executor, int]]:
         else:
             address = config.scheduler
         try:
-            client = stack.enter_context(Client(address, timeout=10))
+            client = stack.enter_context(Client(address, timeout=_ANSWER_SECONDS))
         except (OSError, TimeoutError, ValueError) as error:
             raise ConnectionError(f"no Dask scheduler answers at {config.scheduler}: start one with the command dask scheduler, or use "
                                   f"scheduler=local-dask ({type(error).__name__})") from None
@@ -460,15 +469,17 @@ def _work_through(work: Sequence[tuple[str, str]], config: GenerationConfig, wor
                         continue
                     job, function, *arguments = step
                     running[executor.submit(function, job.name, job.split, config, *arguments)] = job
+                    job.running += 1
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED, timeout=5).done:
                     job, result = running.pop(future), future.result()
+                    job.running -= 1
                     if isinstance(result, SystemReport):
                         jobs.remove(job)
                         done += config.n_params
                         yield result
-                    elif job in jobs:
+                    else:
                         job.add(result)
                 so_far = done + sum(len(job.accepted) for job in jobs)
                 progress.update(task, completed=int(so_far))
@@ -483,10 +494,10 @@ def _work_through(work: Sequence[tuple[str, str]], config: GenerationConfig, wor
 
 def _next_step(job: _Job) -> tuple | None:
     """What is to be done next for a system: a piece, or its end, once no piece of it is on its way."""
-    if job.at_work:
-        return None
     if job.status:
-        job.at_work = True
+        if job.running or job.finishing:
+            return None
+        job.finishing = True
         return job, finish_system, job.status, job.tried, dict(job.rejected), list(job.accepted), {}, None
     numbers = job.next_piece()
     return (job, make_piece, numbers) if numbers else None
@@ -537,17 +548,29 @@ def _check_directory(config: GenerationConfig, manifest: Mapping) -> None:
     data_dir = Path(config.data_dir)
     if data_dir.exists() and not data_dir.is_dir():
         raise FileExistsError(f"data_dir={data_dir} is a file: choose a folder")
-    if (data_dir / MANIFEST).exists():
-        there = read_manifest(data_dir)
-        differing = sorted(key for key in manifest["config"] if there["config"].get(key) != manifest["config"][key])
+    there = _read_claim(data_dir)
+    if there is not None:
+        differing = sorted(key for key in manifest["config"] if there.get(key) != manifest["config"][key])
         if differing:
             key = differing[0]
             raise FileExistsError(
-                f"{data_dir} holds a data set of another configuration ({key}={there['config'].get(key)}, asked for "
+                f"{data_dir} holds a data set of another configuration ({key}={there.get(key)}, asked for "
                 f"{key}={manifest['config'][key]}{f', and {len(differing) - 1} more' if differing[1:] else ''}): "
                 f"choose another data_dir, or remove this one")
     elif data_dir.exists() and {path.name for path in data_dir.iterdir()} - {"config.yaml", LOCK, OWNER}:
-        raise FileExistsError(f"{data_dir} is not empty and holds no {MANIFEST}: choose another data_dir")
+        raise FileExistsError(f"{data_dir} is not empty and holds no {MANIFEST} that can be read: choose another data_dir")
+
+
+def _read_claim(data_dir: Path) -> dict | None:
+    """The configuration that a directory belongs to, of its manifest, or where that is damaged of its `config.yaml`; None without either."""
+    try:
+        return read_record(data_dir / MANIFEST)["config"]
+    except (OSError, ValueError, KeyError):
+        pass
+    try:
+        return GenerationConfig.from_mapping(yaml.safe_load((data_dir / "config.yaml").read_text())).identity()
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return None
 
 
 def _claim_directory(config: GenerationConfig, manifest: Mapping, console: Console) -> None:
@@ -556,15 +579,18 @@ def _claim_directory(config: GenerationConfig, manifest: Mapping, console: Conso
     _check_directory(config, manifest)  # once more, now that nobody else writes
     for leftover in data_dir.rglob(".*.tmp"):
         leftover.unlink(missing_ok=True)
-    if (data_dir / MANIFEST).exists():
+    try:
         there = read_record(data_dir / MANIFEST)
         if there["processor"] != processor():
             console.print(f"[yellow]{data_dir} was begun on {there['processor']}, and goes on on {processor()}[/]: trajectories agree to "
                           f"the tolerance, not in all their bytes", soft_wrap=True, highlight=False)
-        return
-    resolved = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
-    write_atomically(data_dir / "config.yaml", lambda path: path.write_text(resolved))
-    write_record({**manifest, "versions": _versions(), "processor": processor()}, data_dir / MANIFEST)
+    except (FileNotFoundError, ValueError):
+        there = {**manifest, "versions": _versions(), "processor": processor()}
+    digests = {name: checksum(data_dir / name) for name in ("config.yaml",) if (data_dir / name).exists()}
+    if there.get("files") != digests or not digests:
+        resolved = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
+        path = write_atomically(data_dir / "config.yaml", lambda path: path.write_text(resolved))
+        write_record({**there, "files": {"config.yaml": checksum(path)}}, data_dir / MANIFEST)
 
 
 def _versions() -> dict[str, str]:

@@ -309,6 +309,9 @@ def verify(data_dir: Path | str) -> list[str]:
         manifest = read_record(data_dir / MANIFEST)
     except ValueError:
         return [f"{MANIFEST} was altered or truncated"]
+    for file, digest in manifest.get("files", {}).items():
+        if not (data_dir / file).exists() or checksum(data_dir / file) != digest:
+            problems.append(f"{file} is missing or was altered")
     for name in sorted(name for names in manifest["split"].values() for name in names):
         relative = f"systems/{name}.json"
         expected.add(relative)

@@ -1,5 +1,6 @@
 """Generation: the same bytes after a kill, with any number of workers; what is refused before anything is written."""
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from chronos_dysts.generation import GenerationConfig, generate
+from chronos_dysts import attractors, generation, store
+from chronos_dysts.generation import GIVE_UP_AFTER, GenerationConfig, generate
 from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.lyapunov import largest_lyapunov
 from chronos_dysts.store import checksum, open_store, read_manifest, verify
@@ -156,3 +158,138 @@ def test_the_manifest_says_how_it_was_made(data):
     manifest = json.loads((data / "manifest.json").read_text())
     assert manifest["config"]["seed"] == 5 and manifest["versions"]["dysts"] and manifest["processor"]
     assert set(manifest["families"]) == set(SYSTEMS) and "workers" not in manifest["config"]
+
+
+# ---- pieces ----
+
+
+@pytest.mark.parametrize("block", [1, 3, 64])
+def test_the_size_of_the_pieces_leaves_no_trace(data, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(generation, "_block", lambda system, config: block)
+    monkeypatch.setattr(generation, "_lanes", lambda system, config: max(1, block // 2))
+    few = SYSTEMS[:4]
+    generate(config(tmp_path / "data", systems=few, split="train"), QUIET)
+    whole = {name.partition("/")[2]: digest for name, digest in digests(data).items() if name.split("/")[1] in few}
+    assert {name.partition("/")[2]: digest for name, digest in digests(tmp_path / "data").items()} == whole
+
+
+def test_finished_pieces_are_not_made_again(tmp_path, monkeypatch):
+    made, make_piece = [], generation.make_piece
+
+    def counted(name, split, config, numbers):
+        if len(made) == 3 and not any(path.exists() for path in [tmp_path / "go on"]):
+            raise OSError(errno.ENOSPC, "no space is left for it")
+        made.append(tuple(numbers))
+        return make_piece(name, split, config, numbers)
+    monkeypatch.setattr(generation, "make_piece", counted)
+    one = config(tmp_path / "data", systems=["Lorenz"], split="train", n_params=20, workers=1)
+    monkeypatch.setattr(generation, "_block", lambda system, config: 4)
+    with pytest.raises(OSError, match="no space"):
+        generate(one, QUIET)
+    assert not list((tmp_path / "data").rglob(".*.tmp")) and "the job was not finished" in verify(tmp_path / "data")[0]
+    (tmp_path / "go on").touch()
+    generate(one, QUIET)
+    assert len(made) == len(set(made)) and not verify(tmp_path / "data") and len(digests(tmp_path / "data")) == 40
+    assert not (tmp_path / "data" / "pieces").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_damaged_is_made_again_from_its_own_draws(data, tmp_path, monkeypatch, packed):
+    monkeypatch.setattr(generation, "shard_rows", lambda size, most: 4)
+    folder, make_piece, made = tmp_path / "data", generation.make_piece, []
+    one = config(folder, systems=["Lorenz"], split="train", n_params=6, pack=packed)
+    generate(one, QUIET)
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = sorted(path for path in before if path.suffix == ".arrow")
+    assert len(files) == (3 if packed else 12)
+    monkeypatch.setattr(generation, "make_piece", lambda *arguments: (made.extend(arguments[-1]), make_piece(*arguments))[1])
+    (folder / files[0]).write_bytes(b"")
+    (folder / files[-1]).unlink()
+    (folder / "config.yaml").unlink()
+    (folder / "train" / "Lorenz" / "99_T-256.arrow").write_bytes(b"x")
+    generate(one, QUIET)
+    assert 0 < len(made) <= 4 and not verify(folder)
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "systems/Lorenz.json"])
+def test_a_damaged_record_is_written_again(tmp_path, damaged):
+    one = config(tmp_path / "data", systems=["Lorenz"], split="train")
+    generate(one, QUIET)
+    before = (tmp_path / "data" / damaged).read_bytes()
+    (tmp_path / "data" / damaged).write_bytes(before[:-30])
+    assert any(damaged in problem for problem in verify(tmp_path / "data"))
+    generate(one, QUIET)
+    assert not verify(tmp_path / "data") and (tmp_path / "data" / damaged).read_bytes() == before
+
+
+def test_shards_hold_the_same_trajectories(data, tmp_path):
+    generate(config(tmp_path / "data", systems=["Lorenz"], split="train", pack=True), QUIET)
+    packed, loose = open_store(tmp_path / "data"), open_store(data, ["Lorenz"])
+    assert [path.name for path in sorted((tmp_path / "data" / "train" / "Lorenz").iterdir())] == ["0-5_T-256.arrow"]
+    assert all(np.array_equal(a.target, b.target) and a.item_id == b.item_id for a, b in zip(packed, loose, strict=True))
+    store.unpack(tmp_path / "data")
+    whole = {name.partition("/")[2]: digest for name, digest in digests(data).items()}
+    assert all(whole[name.partition("/")[2]] == digest for name, digest in digests(tmp_path / "data").items())
+
+
+def test_a_hopeless_system_is_given_up_early(tmp_path):
+    reports = generate(config(tmp_path / "data", systems=["Torus", "Lorenz"], split="train", n_params=50, n_ics=1), QUIET)
+    tried = {report.name: report.tried for report in reports}
+    assert tried["Torus"] == GIVE_UP_AFTER and tried["Lorenz"] < 80
+
+
+def test_rejected_draws_are_kept_on_request(tmp_path):
+    folder = tmp_path / "data"
+    reports = generate(config(folder, systems=["SprottL", "Lorenz"], split="train", keep_rejected=True), QUIET)
+    for report in reports:
+        rows = [json.loads(line) for line in (folder / "rejected" / f"{report.name}.jsonl").read_text().splitlines()]
+        assert len(rows) == sum(report.rejected.values()) and all(row["reason"] in report.rejected for row in rows)
+        assert all(set(row["params"]) == set(get_system(report.name).params) for row in rows)
+    assert not verify(folder) and sum(len(report.rejected) for report in reports)
+    (folder / "rejected" / "SprottL.jsonl").unlink()
+    assert "rejected/SprottL.jsonl is missing" in verify(folder)
+
+
+def test_a_delay_system_is_made_again_from_what_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(attractors, "DEFAULT_TESTS", {"diverged": attractors.is_whole})
+    generate(config(tmp_path / "data", systems=["MackeyGlass"], split="train", n_params=2, dtype="float64"), QUIET)
+    items = open_store(tmp_path / "data")
+    assert len(items) == 4
+    for item in items:
+        system = get_system(item.system).with_params(item.params)
+        again = integrate_ensemble(system, ics=item.ic.reshape(1, system.dim, -1), length=65, dt=item.dt, start=item.t0).observed()[0]
+        assert np.abs(again - item.target[:, :65]).max() < 1e-5 * item.target.std() and item.target.dtype == np.float64
+
+
+def test_a_listed_flow_stays_in_the_test_set_though_it_is_not_chaotic(tmp_path, monkeypatch):
+    monkeypatch.setattr(attractors, "EVALUATION_TESTS", {"diverged": attractors.is_whole}, raising=False)
+    one = dict(systems=["CircadianRhythm"], n_params=2, tries_per_params=5)
+    reports = generate(config(tmp_path / "test", split="test", **one), QUIET)
+    assert reports[0].status == "complete"
+    for changes in ({"split": "train"}, {"split": "test", "keep_listed": False}):
+        assert GenerationConfig(**{"systems": ["CircadianRhythm"], **changes}).tests_of("CircadianRhythm", changes["split"]) is attractors.DEFAULT_TESTS
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_the_job_goes_on(data, tmp_path, monkeypatch):
+    replace, count = os.replace, 0
+
+    def full(*names):
+        nonlocal count
+        count += 1
+        if count > 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(*names)
+    monkeypatch.setattr(store.os, "replace", full)
+    with pytest.raises(OSError, match="MiB are free .* the same command carries on"):
+        generate(config(tmp_path / "data"), QUIET)
+    assert not list((tmp_path / "data").rglob(".*.tmp"))
+    monkeypatch.setattr(store.os, "replace", replace)
+    generate(config(tmp_path / "data"), QUIET)
+    assert digests(tmp_path / "data") == digests(data) and not verify(tmp_path / "data")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "data").write_text("x")
+    with pytest.raises(FileExistsError, match="is a file"):
+        generate(config(tmp_path / "data"), QUIET)

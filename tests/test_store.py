@@ -1,5 +1,7 @@
 """Store: what is written comes back, and what is damaged is named."""
 
+import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ from gluonts.dataset.common import FileDataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chronos_dysts.store import Trajectory, open_store, read_trajectories, write_atomically, write_trajectory
+from chronos_dysts import store as store_room
+from chronos_dysts.store import (Trajectory, checksum, locked, open_store, pack, read_trajectories, unpack, verify, write_atomically,
+                                 write_record, write_trajectory)
 
 
 def trajectory(rng, system="Waves", sample=0, dim=3, length=50) -> Trajectory:
@@ -94,3 +98,127 @@ def test_many_files_need_few_descriptors(tmp_path):
     assert done.returncode == 0, done.stderr
     total = sum(float(item.target.sum()) for item in open_store(tmp_path))
     assert done.stdout.split() == ["200", str(total)]
+
+
+# ---- data sets ----
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two splits, two systems, 30 trajectories each, with their records."""
+    rng, folder = np.random.default_rng(1), tmp_path / "data"
+    for split, system in (("train", "A"), ("test", "B")):
+        files = [write_trajectory(trajectory(rng, system, k), folder / split / system / f"{k}_T-50.arrow") for k in range(30)]
+        write_record({"split": split, "files": {file.relative_to(folder).as_posix(): checksum(file) for file in files}}, folder / "systems" / f"{system}.json")
+    write_record({"split": {"train": ["A"], "test": ["B"]}}, folder / "manifest.json")
+    return folder
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_packed_and_unpacked_again_to_the_byte(data):
+    before, items = contents(data), list(open_store(data))
+    assert pack(data, 0.02) == 2 * 3 and not verify(data) and len(list(data.rglob("*.arrow"))) == 6
+    assert all(same(a, b) for a, b in zip(open_store(data), items, strict=True))
+    assert [entry["item_id"] for entry in FileDataset(data / "train", freq="h", one_dim_target=False)].count("A/7") == 1
+    packed = contents(data)
+    assert pack(data, 0.02) == 6 and contents(data) == packed
+    assert pack(data, 64) == 2 and not verify(data)
+    assert unpack(data) == 60 and contents(data) == before
+
+
+def test_one_split_is_packed(data):
+    assert pack(data / "test") == 1 and len(list((data / "train").rglob("*.arrow"))) == 30 and not verify(data)
+    with pytest.raises(FileNotFoundError, match="no split 'tset'"):
+        (data / "tset").mkdir()
+        pack(data / "tset")
+
+
+@pytest.mark.parametrize("start, work", [("files", lambda data: pack(data, 0.02)), ("shards", unpack)])
+def test_a_kill_while_packing_loses_nothing(data, monkeypatch, start, work):
+    if start == "shards":
+        pack(data, 0.02)
+    items, replace = list(open_store(data)), store_room.os.replace
+
+    class Killed(BaseException):
+        pass
+    for most in (0, 1, 4, 5, 6, 10, 40, 70):
+        count = 0
+
+        def counted(*names):
+            nonlocal count
+            count += 1
+            if count > most:
+                raise Killed
+            replace(*names)
+        monkeypatch.setattr(store_room.os, "replace", counted)
+        try:
+            work(data)
+        except Killed:
+            pass
+        monkeypatch.setattr(store_room.os, "replace", replace)
+        assert all(same(a, b) for a, b in zip(open_store(data), items, strict=True)), most
+    work(data)
+    assert not verify(data) and all(same(a, b) for a, b in zip(open_store(data), items, strict=True))
+
+
+def test_damage_of_every_kind_is_found(data):
+    files = sorted((data / "train" / "A").iterdir())
+    whole = files[0].read_bytes()
+    for damage, said in ((lambda: files[0].write_bytes(whole[:-1]), "0_T-50.arrow was altered"), (lambda: files[0].unlink(), "0_T-50.arrow is missing"),
+                         (lambda: files[0].write_bytes(whole[:900] + bytes([whole[900] ^ 1]) + whole[901:]), "0_T-50.arrow was altered")):
+        damage()
+        assert [problem for problem in verify(data)] == [f"train/A/{said}{' or truncated' if 'altered' in said else ''}"]
+        with pytest.raises(ValueError, match="not as it was written"):
+            pack(data)
+        files[0].write_bytes(whole)
+    (data / "train" / "A" / "31_T-50.arrow").write_bytes(whole)
+    (data / "notes").write_text("x")
+    assert [problem.split()[0] for problem in verify(data)] == ["notes", "train/A/31_T-50.arrow"]
+    record = data / "systems" / "B.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "split": "train"}))
+    assert "systems/B.json was altered or truncated" in verify(data)
+    record.unlink()
+    assert any(problem.startswith("B has no record") for problem in verify(data))
+    (data / "manifest.json").write_text("{")
+    assert verify(data) == ["manifest.json was altered or truncated"]
+    with pytest.raises(FileNotFoundError, match="no manifest.json"):
+        verify(data / "train")
+
+
+def test_more_files_than_maps(data, monkeypatch):
+    items = list(open_store(data))
+    monkeypatch.setattr(store_room, "MOST_MAPS", 10)
+    late = open_store(data)
+    assert all(same(a, b) and b.dim == 3 and b.length == 50 for a, b in zip(items, late, strict=True))
+
+
+def test_double_precision_is_kept(tmp_path):
+    item = trajectory(np.random.default_rng(0))
+    exact = Trajectory(**{**item.__dict__, "target": np.random.default_rng(1).normal(size=(3, 50))})
+    read = read_trajectories(write_trajectory(exact, tmp_path / "0_T-50.arrow"))[0]
+    assert read.target.dtype == np.float64 and np.array_equal(read.target, exact.target)
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(store_room.os, "replace", full)
+    with pytest.raises(OSError, match="no space is left for .*MiB are free on the disk mounted at .* the same command carries on"):
+        write_trajectory(trajectory(np.random.default_rng(0)), tmp_path / "0_T-50.arrow")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_second_job_on_a_data_set_is_told_who_has_it(data):
+    code = "import sys, time; from chronos_dysts.store import locked\nwith locked(sys.argv[1]): print('mine', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(data)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "mine\n"
+    with pytest.raises(BlockingIOError, match=f"process {process.pid} on .* works on"):
+        pack(data)
+    process.kill()
+    process.wait()
+    with locked(data):  # a lock does not outlive its holder
+        pass
+    assert not verify(data)
