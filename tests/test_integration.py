@@ -197,4 +197,4 @@ def test_an_accelerator_gives_the_same_trajectories(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in catalogue() if name not in {"MacArthur", "InteriorSquirmer"}])
 def test_every_flow_agrees_with_scipy_in_torch(name):
-    assert deviation(name, "torch") < 1e-5
+    assert deviation(name, "torch") < (1e-3 if name in SHORT else 1e-5)
