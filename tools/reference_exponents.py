@@ -31,9 +31,9 @@ TABLE = ROOT / "chronos_dysts" / "data" / "lyapunov.json"
 REPRODUCED = ROOT / "nbs" / "results" / "reproduced_exponents.json"
 PUBLISHED = ROOT / "nbs" / "results" / "published_exponents.csv"
 SEED, LANES, PERIODS, SETTLE, ROUNDS, PRECISION = 0, 8, 250, 20, (4, 8), 0.01
-# Periods of a round for flows that are costly to integrate: stiff bursts, many kinks, many dimensions
-COSTLY = {"BelousovZhabotinsky": 25, "MacArthur": 25, "InteriorSquirmer": 50, "StickSlipOscillator": 50, "BlinkingVortex": 100,
-          "ExcitableCell": 100, "Hopfield": 100, "CellCycle": 100}
+# Periods of a round for flows that are costly to integrate: stiff bursts, stirring by switching, sliding, many dimensions
+COSTLY = {"BelousovZhabotinsky": 25, "MacArthur": 25} | dict.fromkeys(("InteriorSquirmer", "BlinkingRotlet", "BlinkingVortex",
+          "LidDrivenCavityFlow", "StickSlipOscillator", "CellularNeuralNetwork"), 50) | dict.fromkeys(("ExcitableCell", "Hopfield", "CellCycle"), 100)
 
 
 def measure(system: systems.System, key: str) -> dict:
