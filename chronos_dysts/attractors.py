@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .integration import Ensemble, Outcome, largest_lyapunov
+from .integration import Ensemble
+from .lyapunov import largest_lyapunov
 
 # %% auto #0
 __all__ = ['AttractorTest', 'DEFAULT_TESTS', 'is_whole', 'keeps_moving', 'is_chaotic', 'Verdict', 'validate']

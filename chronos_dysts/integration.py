@@ -17,7 +17,7 @@ from .engines.taylor import has_heyoka
 from .systems import System
 
 # %% auto #0
-__all__ = ['Ensemble', 'integrate_ensemble', 'sample_initial_conditions', 'largest_lyapunov']
+__all__ = ['Ensemble', 'integrate_ensemble', 'sample_initial_conditions']
 
 # %% ../nbs/10_integration.ipynb #7b70745e
 @dataclass(frozen=True)
@@ -170,39 +170,3 @@ def sample_initial_conditions(system: System, rng: np.random.Generator, count: i
         raise ValueError(f"{system.name} has no attractor at these parameters from this initial state: the trajectory "
                          f"ended as {Outcome(ensemble.outcome[0]).name}")
     return np.moveaxis(ensemble.states[0][:, back.reshape(instants.shape)], 0, 1)
-
-# %% ../nbs/10_integration.ipynb #c1a21792
-def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,
-                     settle: int = 2, start: float = 0.0, separation: float = 1e-8) -> np.ndarray:
-    """Largest Lyapunov exponent of each trajectory, (batch,), per unit of the flow's time; NaN where it diverges.
-
-    Twins are renormalised once a period (Benettin et al. 1980, Meccanica 15, 9); the first `settle` of `periods` + `settle`
-    periods let the distance turn into the growing direction and do not count. `params` and `ics` as in `integrate_ensemble`.
-    """
-    if periods < 1 or settle < 0 or not separation > 0:
-        raise ValueError(f"periods has to be positive, settle not negative, separation positive: {periods}, {settle}, {separation}")
-    params = system.parameter_values[None] if params is None else np.atleast_2d(params)
-    x = np.asarray(system.ic, float)[None] if ics is None else np.atleast_2d(np.asarray(ics, float))
-    batch = max(len(params), len(x))
-    params, x = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(x, (batch, system.dim))
-    scale = np.asarray(system.scale or np.ones(system.dim))
-    offset = np.broadcast_to(separation / np.sqrt(system.dim), x.shape)
-    growth, alive = np.zeros(batch), np.isfinite(x).all(1)
-    for period in range(settle + periods):
-        lanes = np.flatnonzero(alive)
-        if not len(lanes):
-            break
-        pairs = np.stack([x[lanes], x[lanes] + offset[lanes] * scale], 1).reshape(-1, system.dim)
-        ensemble = integrate_ensemble(system, np.repeat(params[lanes], 2, 0), pairs, length=2, dt=system.period,
-                                      start=start + period * system.period)
-        ends = ensemble.states[:, :, 1].reshape(-1, 2, system.dim)
-        difference = (ends[:, 1] - ends[:, 0]) / scale
-        distance = np.linalg.norm(difference, axis=1)
-        good = np.isfinite(distance) & (distance > 0)
-        alive[lanes[~good]] = False
-        kept = lanes[good]
-        x, offset = x.copy(), offset.copy()
-        x[kept], offset[kept] = ends[good, 0], difference[good] * (separation / distance[good])[:, None]
-        if period >= settle:
-            growth[kept] += np.log(distance[good] / separation)
-    return np.where(alive, growth / (periods * system.period), np.nan)

@@ -116,7 +116,7 @@ def tangent_system(system: System, directions: int | None = None) -> System:
     count = system.dim if directions is None else directions
     if count < 1:
         raise ValueError(f"a tangent system needs at least one direction, not {count}")
-    if getattr(system, "is_delayed", False):
+    if system.is_delayed:
         raise ValueError(f"{system.name} is a delay system: its tangents are functions; use method='twins'")
     values, rows = _differentiate(system)
     names = [tuple(f"d{j + 1}_{name}" for name in system.variables) for j in range(count)]
@@ -186,7 +186,7 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     them, as those of a driver do not on its response's, the exponents are the conditional ones (Pecora and Carroll 1990).
     Raises ValueError for bad arguments. Benettin et al. 1980, Meccanica 15, 9 and 21.
     """
-    delayed = getattr(system, "is_delayed", False)
+    delayed = system.is_delayed
     chosen = [system.variables.index(check_name(name, system.variables, f"variable of {system.name}"))
               for name in (system.variables if variables is None else variables)]
     count = (1 if delayed else len(chosen)) if directions is None else directions

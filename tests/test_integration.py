@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 
 from chronos_dysts import integration
 from chronos_dysts.engines import runge_kutta, taylor
-from chronos_dysts.integration import (Outcome, has_heyoka, integrate_ensemble, largest_lyapunov, sample_initial_conditions)
+from chronos_dysts.integration import Outcome, has_heyoka, integrate_ensemble, sample_initial_conditions
 from chronos_dysts.systems import System, catalogue, get_system, perturb_parameters, stream_key
 
 heyoka = pytest.mark.skipif(not has_heyoka(), reason="heyoka has no wheel for this platform")
@@ -109,22 +109,6 @@ def test_without_heyoka_it_is_said_once(monkeypatch):
     np.testing.assert_array_equal(first.states, second.states)
     with pytest.raises(ValueError, match="pip install heyoka"):
         integrate_ensemble(get_system("Lorenz"), engine="heyoka")
-
-
-@pytest.mark.parametrize("name, exponent, tolerance", [("Lorenz", 0.9056, 0.03), ("SprottB", 0.210, 0.03), ("Thomas", None, None), ("Chua", None, None)])
-def test_largest_exponent(name, exponent, tolerance):
-    system = get_system(name).with_params({"beta": 8 / 3}) if name == "Lorenz" else get_system(name)
-    starts = sample_initial_conditions(system, np.random.default_rng(1), 8)
-    found = largest_lyapunov(system, ics=starts, periods=150).mean()
-    if exponent is None:
-        assert found * system.period > 0.1
-    else:
-        assert abs(found - exponent) < tolerance
-
-
-def test_a_linear_flow_has_the_exponent_of_its_matrix():
-    node = System("Saddle", ("x", "y"), ("0.3*x + y", "-0.5*y"), ic=(1e-3, 1.0), period=1.0, unbounded=("x",))
-    assert abs(largest_lyapunov(node, periods=20, settle=20)[0] - 0.3) < 1e-3  # rounding of a difference of 1e-8 in states of 1e5
 
 
 @heyoka

@@ -49,7 +49,7 @@ def measure(system: systems.System, key: str) -> dict:
         if round_ + 1 >= ROUNDS[0] and (error[0] < PRECISION * abs(mean[0]) or abs(mean[0]) * system.period < 1e-4):
             break
     # of a delay system the first exponents alone are known: enough for its dimension once their sum is negative
-    dimension = None if len(mean) < system.dim or getattr(system, "is_delayed", False) and mean.sum() >= 0 else \
+    dimension = None if len(mean) < system.dim or system.is_delayed and mean.sum() >= 0 else \
         round(float(kaplan_yorke_dimension(mean)), 4)
     return {"exponents": [float(f"{value:.6g}") for value in mean], "standard_errors": [float(f"{value:.2g}") for value in error],
             "kaplan_yorke_dimension": dimension,
@@ -66,7 +66,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="systems to measure again (default: what is missing)")
     names = parser.parse_args().names
-    delayed = getattr(systems, "delay_systems", tuple)()
+    delayed = systems.delay_systems()
     with PUBLISHED.open() as file:
         cases = {f"{row['system']} {row['parameters']}": row for row in csv.DictReader(file)}
     work = {TABLE: {name: systems.get_system(name) for name in (*systems.catalogue(), *delayed)},
