@@ -164,7 +164,7 @@ def _block(system: System, config: GenerationConfig) -> int:
 @lru_cache(maxsize=64)
 def _attractor(name: str, seed: int, count: int) -> np.ndarray:
     rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("attractor"), stream_key(name)]))
-    return sample_initial_conditions(get_system(name), rng, count)
+    return sample_initial_conditions(get_system(name), rng, count, periods=64)
 
 
 def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

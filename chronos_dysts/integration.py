@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -49,6 +49,11 @@ class Ensemble:
     def last_states(self) -> np.ndarray:
         """What to pass as `ics`, with `start=times[-1]`, to go on from the last stored point: (batch, dim), or (batch, dim, nodes)."""
         return self.states[:, :, -1] if self.pasts is None else self.pasts[1]
+
+    def take(self, rows) -> Ensemble:
+        """Some of the trajectories: `rows` is an index array, a mask or a slice of the batch."""
+        return replace(self, states=self.states[rows], outcome=self.outcome[rows], params=self.params[rows],
+                       pasts=self.pasts and tuple(past[rows] for past in self.pasts))
 
     def observed(self) -> np.ndarray:
         """The observed coordinates (batch, observed_dim, time): what is stored and learnt from."""
