@@ -172,22 +172,22 @@ def lasts(ensemble: Ensemble, candidates: np.ndarray, *, threshold: float = 1e-3
         passed[candidates] = ahead.ok & _moving(ahead, ahead.states[..., -10 * AHEAD_POINTS:], threshold).any(1)
     return passed
 
-# %% ../nbs/20_attractors.ipynb #16a28e48
+# %% ../nbs/20_attractors.ipynb #14a07c18
 def _exponent(ahead: Ensemble, lanes: np.ndarray, **arguments) -> np.ndarray:
     """The largest exponent times the period by twins from the end of a look ahead, (len(lanes),)."""
     return ahead.system.period * largest_lyapunov(ahead.system, ahead.params[lanes], ahead.last_states[lanes], start=float(ahead.times[-1]),
-                                                  separation=1e-6, **arguments)
+                                                  separation=1e-6, accuracy=0.01, **arguments)
 
 
 def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, clearly: float = 0.3, hardly: float = 0.0, threshold: float = 0.04) -> np.ndarray:
-    """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 20 periods; or it is above
+    """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 15 periods; or it is above
     `hardly`, and above `threshold` over 100."""
     passed = np.zeros(len(candidates), bool)
     if candidates.any():
         ahead = look_ahead(ensemble, candidates)
         lanes, judged = np.flatnonzero(ahead.ok), np.zeros(len(ahead.outcome), bool)
         if len(lanes):
-            rate = _exponent(ahead, lanes, settle=10, periods=20)
+            rate = _exponent(ahead, lanes, settle=5, periods=15)
             judged[lanes] = rate > clearly
             lanes = lanes[(rate > hardly) & ~(rate > clearly)]
         if len(lanes):

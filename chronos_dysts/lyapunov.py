@@ -146,7 +146,6 @@ def jacobian(system: System, x, t=0.0) -> np.ndarray:
 
 # %% ../nbs/11_lyapunov.ipynb #214d7bae
 _TICKS, _LONGEST = 4096, 8  # shortest interval: 1/4096 of a period; longest: 8 periods
-_LOSS = 1e-3  # an interval after which the shortest vector has a larger relative error is taken again in halves
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class LyapunovSpectrum:
 def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 200,
                       settle: int = 20, directions: int | None = None, variables: Sequence[str] | None = None,
                       method: str = "auto", start: float = 0.0, tolerance: float = 1e-12, engine: str = "auto",
-                      separation: float = 1e-8) -> LyapunovSpectrum:
+                      separation: float = 1e-8, accuracy: float = 1e-3) -> LyapunovSpectrum:
     """The `directions` largest Lyapunov exponents (default: all; of a delay system one) of each trajectory of a batch.
 
     `params` and `ics` as in `integrate_ensemble`. A frame of displacements is made orthonormal at intervals that
@@ -185,14 +184,16 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     `periods` does. `method` is "variational", "twins" (neighbours at `separation` times the flow's `scale`) or "auto": twins
     where the vector field jumps or is delayed. With `variables`, only displacements of these are followed; if the others do not depend on
     them, as those of a driver do not on its response's, the exponents are the conditional ones (Pecora and Carroll 1990).
+    An interval after which the shortest vector has a larger relative error than `accuracy` is taken again in halves.
     Raises ValueError for bad arguments. Benettin et al. 1980, Meccanica 15, 9 and 21.
     """
     delayed = system.is_delayed
     chosen = [system.variables.index(check_name(name, system.variables, f"variable of {system.name}"))
               for name in (system.variables if variables is None else variables)]
     count = (1 if delayed else len(chosen)) if directions is None else directions
-    if periods < 1 or settle < 0 or not separation > 0:
-        raise ValueError(f"periods has to be positive, settle not negative, separation positive: {periods}, {settle}, {separation}")
+    if periods < 1 or settle < 0 or not separation > 0 or not 0 < accuracy < 1:
+        raise ValueError("periods and separation have to be positive, settle not negative, accuracy between 0 and 1: "
+                         f"{periods}, {separation}, {settle}, {accuracy}")
     if count < 1 or not (delayed or count <= len(chosen)):
         raise ValueError(f"{system.name} has {len(chosen)} Lyapunov exponents in these variables, not {count}")
     if method not in ("auto", "variational", "twins"):
@@ -263,7 +264,7 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
                 logs = np.log(np.abs(np.diagonal(r, axis1=1, axis2=2)))
                 extent = np.linalg.norm(moved, axis=(1, 2))
                 finite = np.isfinite(logs).all(1) & (extent < (900 if method == "variational" else np.inf))  # 1000: the guard
-                good, roomy = finite & ((loss(logs) < _LOSS) | (step == 1)), finite & (loss(logs, 2) < _LOSS)
+                good, roomy = finite & ((loss(logs) < accuracy) | (step == 1)), finite & (loss(logs, 2) < accuracy)
             done, again, roomy = lanes[good], lanes[~good], lanes[roomy]
             x[done], frame[done] = ends[good], q[good]
             position[done] += step
@@ -321,13 +322,13 @@ def lyapunov_time(largest) -> np.ndarray:
 
 # %% ../nbs/11_lyapunov.ipynb #2977ffb1
 def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,
-                     settle: int = 2, start: float = 0.0, separation: float = 1e-8) -> np.ndarray:
+                     settle: int = 2, start: float = 0.0, separation: float = 1e-8, accuracy: float = 1e-3) -> np.ndarray:
     """Largest Lyapunov exponent of each trajectory by twins, (batch,), per unit of the flow's time; NaN where it diverges.
 
     The short form of `lyapunov_spectrum(…, directions=1, method="twins")`, which compiles nothing beyond the flow.
     """
     return lyapunov_spectrum(system, params, ics, periods=periods, settle=settle, directions=1, method="twins", start=start,
-                             separation=separation).exponents[:, 0]
+                             separation=separation, accuracy=accuracy).exponents[:, 0]
 
 # %% ../nbs/11_lyapunov.ipynb #3d1b013c
 @dataclass(frozen=True)
