@@ -8,11 +8,11 @@ __all__ = ['Augmentation', 'standardise', 'LinearAugmentation', 'RandomAffineTra
            'RandomTimeReversal', 'ObservationNoise', 'RandomDrop', 'Standardize', 'RandomPhaseSurrogate', 'Mixture',
            'apply_parts', 'steps_lost']
 
-# %% ../nbs/40_augmentations.ipynb #998fe91c
+# %% ../nbs/40_augmentations.ipynb #22ffc3e7
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, List, Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -22,17 +22,16 @@ from gluonts.transform import Chain, Transformation
 
 # No `from __future__ import annotations` here: gluonts' `validated` reads the annotations as types.
 
-# %% ../nbs/40_augmentations.ipynb #bd731464
+# %% ../nbs/40_augmentations.ipynb #f2f7288b
 def _check(batch: torch.Tensor, augmentation: "Augmentation") -> torch.Tensor:
     name = type(augmentation).__name__
     if batch.ndim != 3 or 0 in batch.shape: raise ValueError(f"{name} takes a batch (batch, dim, time) with no empty axis, not shape {tuple(batch.shape)}")
     if not batch.is_floating_point(): raise ValueError(f"{name} takes real numbers, not {batch.dtype}")
     if batch.shape[2] < augmentation.shortest: raise ValueError(f"{name} takes trajectories of at least {augmentation.shortest} steps, not {batch.shape[2]}")
-    low, high = torch.aminmax(batch, dim=2)
+    low, high = batch.amin(2), batch.amax(2)
     if not (torch.isfinite(low) & torch.isfinite(high)).all():
-        missing = torch.isnan(batch)
-        if missing.any() and not augmentation.allows_missing: raise ValueError(f"{name} would spread a value that is missing (NaN) over others: {_place(missing)}")
-        infinite = torch.isinf(batch)
+        missing, infinite = torch.isnan(batch), torch.isinf(batch)
+        _check_missing(missing, augmentation)
         if infinite.any(): raise ValueError(f"{name} takes finite values, not {batch[infinite][0].item()}: {_place(infinite)}")
         low, high = batch.masked_fill(missing, torch.inf).amin(2), batch.masked_fill(missing, -torch.inf).amax(2)
     if batch.shape[2] > 1:
@@ -41,6 +40,12 @@ def _check(batch: torch.Tensor, augmentation: "Augmentation") -> torch.Tensor:
             item, channel = constant.nonzero()[0].tolist()
             raise ValueError(f"{name} takes coordinates that move: coordinate {channel} of item {item} is constant at {low[item, channel].item()}; leave it out")
     return batch
+
+
+def _check_missing(missing: torch.Tensor, augmentation: "Augmentation") -> None:
+    "Refuse gaps that would spread: any, or those that not all coordinates of an item share."
+    wrong = {"anywhere": missing[:0], "together": missing & ~missing.all(1, keepdim=True), "nowhere": missing}[augmentation.gaps]
+    if wrong.any(): raise ValueError(f"{type(augmentation).__name__} would spread a value that is missing (NaN) over others: {_place(wrong)}")
 
 
 def _place(where: torch.Tensor) -> str: return "item {}, coordinate {}, step {}".format(*where.nonzero()[0].tolist())
@@ -55,7 +60,7 @@ class Augmentation(Transformation):
     n_items = 1  # trajectories that are mixed into one: item i with item i + 1, the last with the first
     loses = 0  # first steps that the result does not have
     shortest = 1  # steps that a trajectory needs
-    allows_missing = True
+    gaps = "anywhere"  # where values may be missing: "anywhere", "together" in all coordinates, or "nowhere"
     always = False  # at prediction time too
     seed: int = 0  # of the GluonTS path
 
@@ -130,16 +135,16 @@ def _check_share(owner: object, **values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1: raise ValueError(f"{type(owner).__name__}: {name} lies in [0, 1], it cannot be {value}")
 
-# %% ../nbs/40_augmentations.ipynb #3bb27d46
+# %% ../nbs/40_augmentations.ipynb #4c43b699
 def standardise(windows: torch.Tensor,  # (…, time)
                 context_length: int | None = None,  # the first so many steps are the context; None: all
                 ) -> tuple[torch.Tensor, torch.Tensor]:  # the windows, and where the context is constant (…, 1)
     """Windows in units of the mean and the standard deviation of their contexts; missing values (NaN) stay missing and do not count.
 
-    Where the context does not move beyond the rounding of float32, or nothing of it is known, there is no unit: its deviation counts as 1, and the second result is True.
+    Where the context does not move beyond the rounding of its type, or nothing of it is known, there is no unit: its deviation counts as 1, and the second result is True.
     """
     context = windows[..., :context_length]
-    low, high = torch.aminmax(context, dim=-1, keepdim=True)
+    low, high = context.amin(-1, keepdim=True), context.amax(-1, keepdim=True)
     whole = bool(torch.isfinite(high - low).all())
 
     def mean(x: torch.Tensor) -> torch.Tensor: return x.mean(-1, keepdim=True) if whole else x.nanmean(-1, keepdim=True)
@@ -151,13 +156,13 @@ def standardise(windows: torch.Tensor,  # (…, time)
     rest = mean(context)
     std = (mean(context.square()) - rest.square()).clamp_(min=0).sqrt_()
     largest = torch.maximum(high.abs(), low.abs()) if whole else windows[..., :context_length].abs().nan_to_num(0).amax(-1, keepdim=True)
-    constant = ~(std > 4 * torch.finfo(torch.float32).eps * largest)
+    constant = ~(std > 4 * torch.finfo(windows.dtype).eps * largest)
     return units.sub_(rest.nan_to_num(0)).div_(std.masked_fill(constant, 1.0)), constant
 
-# %% ../nbs/40_augmentations.ipynb #7758ce15
+# %% ../nbs/40_augmentations.ipynb #99f5ea4d
 class LinearAugmentation(Augmentation):
     """`y = A x + b`, with `x` the coordinates of the item and, for `n_items` = 2, of the one that follows it. Subclasses draw `(A | b)`, `(n, out, sum(dims) + 1)`."""
-    allows_missing = False
+    gaps = "together"
 
     def transform(self, items: Sequence[torch.Tensor], drawn: np.ndarray) -> torch.Tensor:
         "The maps applied, coordinate after coordinate."
@@ -211,18 +216,19 @@ class RandomConvexCombinationTransform(LinearAugmentation):
         rows = generator.dirichlet(np.full(dims[0], self.alpha), (n, self.num_combinations or dims[0]))
         return np.concatenate([rows, np.zeros((*rows.shape[:2], 1))], -1)
 
-# %% ../nbs/40_augmentations.ipynb #13eafe22
+# %% ../nbs/40_augmentations.ipynb #4b3c8de2
 class RandomProjectedSkewTransform(LinearAugmentation):
     """`y = A x + B x'` with `x'` the next trajectory of the batch (the first follows the last) and Gaussian `A` and `B` of standard deviation `scale`.
 
-    A projection of the product of two flows; its invariants are those of the product: all exponents of both, the sum of the dimensions. Put the coordinates on a common scale before, or the larger
+    A projection of the product of two flows; its invariants are those of the product: all exponents of both, the sum of the dimensions. By default `(A B)` is square and nothing is lost; with fewer
+    coordinates it embeds only from twice the sum of the dimensions on. Put the coordinates on a common scale before, or the larger
     flow drowns the other: window sources standardise. Raises `ValueError` for `embedding_dim` < 1 and `scale` ≤ 0.
     """
     n_items = 2
 
     @validated()
     def __init__(self,
-                 embedding_dim: Optional[int] = None,  # dim of the common space; None: that of the first of the two
+                 embedding_dim: Optional[int] = None,  # dim of the common space; None: that of both together
                  scale: float = 1.0,  # standard deviation of the coefficients
                  seed: int = 0):  # of the GluonTS path
         _check_least(self, 1, embedding_dim=embedding_dim)
@@ -231,10 +237,10 @@ class RandomProjectedSkewTransform(LinearAugmentation):
 
     def draw(self, generator: np.random.Generator, n: int, dims: tuple[int, ...], length: int = 1) -> np.ndarray:
         "Gaussian matrices for both items, and an offset of zero."
-        matrices = self.scale * generator.standard_normal((n, self.embedding_dim or dims[0], sum(dims)))
+        matrices = self.scale * generator.standard_normal((n, self.embedding_dim or sum(dims), sum(dims)))
         return np.concatenate([matrices, np.zeros((*matrices.shape[:2], 1))], -1)
 
-# %% ../nbs/40_augmentations.ipynb #8c866190
+# %% ../nbs/40_augmentations.ipynb #fe08c640
 class RandomTakensEmbedding(Augmentation):
     """`y_j(t) = x_c(t - j τ)`, j = 0 … `embedding_dim` - 1: the past of one coordinate c at a lag τ, both drawn for each item, τ uniform in `min_lag` … `max_lag` steps (Takens 1981).
 
@@ -245,8 +251,8 @@ class RandomTakensEmbedding(Augmentation):
     @validated()
     def __init__(self,
                  embedding_dim: int = 3,  # dim of the result
-                 min_lag: int = 1,  # steps
-                 max_lag: int = 10,  # steps
+                 min_lag: int = 10,  # steps: a tenth of a period at 100 points a period
+                 max_lag: int = 25,  # steps: a quarter of one
                  seed: int = 0):  # of the GluonTS path
         _check_least(self, 1, embedding_dim=embedding_dim, min_lag=min_lag)
         _check_least(self, min_lag, max_lag=max_lag)
@@ -421,13 +427,13 @@ class Standardize(Augmentation):
             raise ValueError(f"Standardize: coordinate {channel} of item {item} is constant at {items[0][item, channel, 0].item()} over its first {self.context_length or items[0].shape[2]} steps: it has no unit")
         return y
 
-# %% ../nbs/40_augmentations.ipynb #ef574fa2
+# %% ../nbs/40_augmentations.ipynb #af1e0024
 class RandomPhaseSurrogate(Augmentation):
     """The Fourier transform of the item with a random phase added at each frequency, the same for all coordinates: the power spectra and cross-spectra stay as they are, the dynamics is gone.
 
     A control, not an augmentation to train on. The mean (and for even lengths the Nyquist frequency) keeps its phase, so that the result is real. Prichard and Theiler (1994), Phys. Rev. Lett. 73, 951.
     """
-    allows_missing = False
+    gaps = "nowhere"
 
     @validated()
     def __init__(self, seed: int = 0):  # of the GluonTS path
@@ -448,7 +454,25 @@ class RandomPhaseSurrogate(Augmentation):
         turn = torch.from_numpy(np.exp(1j * drawn)).to(x.device, spectrum.dtype)[:, None]
         return torch.fft.irfft(spectrum * turn, n=x.shape[2]).to(x.dtype)
 
-# %% ../nbs/40_augmentations.ipynb #6deab68a
+# %% ../nbs/40_augmentations.ipynb #cfa54b8b
+class _Items(list):
+    "A list for `validated`, which refuses those of Hydra."
+
+    @classmethod
+    def __get_validators__(cls): yield cls.checked
+
+    @classmethod
+    def checked(cls, value: Any) -> list: return list(value)
+
+
+class _Transforms(_Items):
+    @classmethod
+    def checked(cls, value: Any) -> list:
+        for item in value:
+            if not isinstance(item, Augmentation): raise ValueError(f"{item!r} is no Augmentation")
+        return list(value)
+
+
 class Mixture(Augmentation):
     """For each item one of `transforms`, drawn with its probability, or with what is left of 1 none.
 
@@ -458,19 +482,16 @@ class Mixture(Augmentation):
 
     @validated()
     def __init__(self,
-                 transforms: List[Augmentation],
-                 probabilities: Optional[List[float]] = None,  # None: the same for all, and 1 together
+                 transforms: _Transforms,  # augmentations
+                 probabilities: Optional[_Items] = None,  # None: the same for all, and 1 together
                  seed: int = 0):  # of the GluonTS path
         if not transforms: raise ValueError("Mixture: transforms is empty, name one at least")
-        for transform in transforms:
-            if not isinstance(transform, Augmentation): raise ValueError(f"Mixture: {transform!r} is no Augmentation")
         if probabilities is None: probabilities = [1 / len(transforms)] * len(transforms)
         if len(probabilities) != len(transforms): raise ValueError(f"Mixture: {len(probabilities)} probabilities for {len(transforms)} transforms")
         if min(probabilities) < 0 or sum(probabilities) > 1 + 1e-9: raise ValueError(f"Mixture: probabilities are not negative and sum to 1 at most, not {', '.join(map(str, probabilities))}")
         self.transforms, self.probabilities, self.seed = list(transforms), [float(p) for p in probabilities], seed
         self.n_items, self.loses = (max(getattr(t, name) for t in transforms) for name in ("n_items", "loses"))
         self.shortest = max(self.loses + 1, *(t.shortest for t in transforms))
-        self.allows_missing = all(t.allows_missing for t in transforms)
 
     def draw(self, generator: np.random.Generator, n: int, dims: tuple[int, ...], length: int = 1) -> np.ndarray:
         "Which of them, -1 for none, `(n,)`."
@@ -487,10 +508,12 @@ class Mixture(Augmentation):
     def _parts(self, items: Sequence[torch.Tensor], state: Any) -> list[tuple[np.ndarray, torch.Tensor]]:
         generator, states = state
         which, parts = self.draw(generator, len(items[0]), ()), []
+        gaps = bool(torch.isnan(items[0]).any())
         for k in range(-1, len(self.transforms)):
             index = np.flatnonzero(which == k)
             if not len(index): continue
             chosen = [x[torch.from_numpy(index)] for x in items]
+            for x in chosen[:self.transforms[k].n_items] if gaps and k >= 0 else (): _check_missing(torch.isnan(x), self.transforms[k])
             made = chosen[0] if k < 0 else self.transforms[k]._on(chosen[:self.transforms[k].n_items], states[k])
             parts.append((index, made[:, :, made.shape[2] - (items[0].shape[2] - self.loses):]))
         return parts
