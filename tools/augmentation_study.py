@@ -34,7 +34,6 @@ from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp
 
 from chronos_dysts import augmentations as aug
-from chronos_dysts.fresh import affordable
 from chronos_dysts.generation import processor
 from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
 from chronos_dysts.lyapunov import reference_exponents
@@ -65,8 +64,7 @@ CONDITIONS = [
 def flows():
     """Names of the flows of the study, of one family each."""
     chosen, families = [], set()
-    candidates = affordable(catalogue())
-    for name in np.random.default_rng([SEED, stream_key("augmentation study")]).permutation(candidates):
+    for name in np.random.default_rng([SEED, stream_key("augmentation study")]).permutation(catalogue()):
         system, name = get_system(str(name)), str(name)
         try:
             exponent = reference_exponents(name).exponents[0] * system.period
@@ -161,6 +159,13 @@ def study(name, partner):
     return {"family": get_system(name).families[0], "dim": len(first), "partner": partner, "reference exponent": float(period_given), "rows": rows}
 
 
+def rounded(value):
+    """The same with four digits behind the point."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else round(value, 4) if isinstance(value, float) else value
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("flows", nargs="*", help="measure these again; none: those that are missing")
@@ -171,7 +176,7 @@ def main():
     done = json.loads(PATH.read_text())["flows"] if PATH.exists() else {}
     for name in args.flows or [name for name in names if name not in done]:
         began = time.process_time()
-        done[name] = study(name, names[(names.index(name) + 1) % len(names)])
+        done[name] = rounded(study(name, names[(names.index(name) + 1) % len(names)]))
         done[name]["seconds"] = round(time.process_time() - began, 1)
         print(name, done[name]["seconds"], "s", flush=True)
         write_json(made | {"flows": {name: done[name] for name in names if name in done}}, PATH)
