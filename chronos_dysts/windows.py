@@ -288,7 +288,7 @@ def _families(name: str, families: Mapping[str, Sequence[str]] | None) -> Sequen
     if families and name in families: return families[name]
     return get_system(name).families if name in catalogue() else (name,)
 
-# %% ../nbs/41_windows.ipynb #fdb8b340
+# %% ../nbs/41_windows.ipynb #406181ef
 UNITS = 16
 """So many units of an `OnlineSource` are dealt out in turn."""
 
@@ -297,7 +297,7 @@ class OnlineSource(_BlockSource):
     """Windows of trajectories that are integrated for the occasion, each used once: no window is cut from a trajectory that another was cut from.
 
     `systems` are names or `System` values; those that a model will be tested on go to `held_out`, and no system of their families is let in. `workers` are processes that integrate ahead; they change nothing but the time. `options` are those of `FreshTrajectories`:
-    `uniform` over "systems" or "families", `perturbation`, `points_per_period`, `transient`, `tolerance`, `tests`. What is done with a window is as in `StoreSource`; with `min_past`, contexts have between `min_past` and `context_length` steps.
+    `uniform` over "systems" or "families", `perturbation`, `points_per_period`, `transient`, `tolerance`, `tests`, `siblings`. What is done with a window is as in `StoreSource`; with `min_past`, contexts have between `min_past` and `context_length` steps.
 
     A batch is a pure function of (seed, step, rank, world_size), on one kind of processor to the last bit. Raises `ValueError` as `FreshTrajectories` and `StoreSource` do.
     """

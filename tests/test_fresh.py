@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chronos_dysts.attractors import DEFAULT_TESTS, validate
+from chronos_dysts.attractors import DEFAULT_TESTS, EVALUATION_TESTS, validate
 from chronos_dysts.fresh import UNIT, FreshTrajectories, affordable, fresh_costs
 from chronos_dysts.integration import Ensemble, Outcome, integrate_ensemble
 from chronos_dysts.systems import catalogue, get_system, split_systems
@@ -26,8 +26,8 @@ def stream(): return FreshTrajectories(FLOWS, 128, seed=3)
 
 
 def test_every_trajectory_passes_the_tests_again(stream):
-    "The certificate holds: integrated again from its record, each trajectory is judged valid."
-    for number in range(2):
+    "The certificate holds, of siblings too: integrated again from its record, each trajectory is judged valid by all the default tests."
+    for number in range(1):
         unit = stream.unit(number)
         assert len(unit) == UNIT and {t.system for t in unit} <= set(FLOWS)
         for name in {t.system for t in unit}:
@@ -35,14 +35,14 @@ def test_every_trajectory_passes_the_tests_again(stream):
             params = np.array([system.with_params(t.params).parameter_values for t in mine])
             again = integrate_ensemble(system, params, np.stack([t.ic for t in mine]), length=128, start=mine[0].t0, dt=mine[0].dt, tolerance=1e-9)
             for state, trajectory in zip(again.observed(), mine): np.testing.assert_allclose(state[:, :50], trajectory.target[:, :50], rtol=1e-4, atol=1e-4 * np.abs(state).max())
-            assert validate(again).accepted.mean() > 0.9  # twins from a last state that differs in its last digits
+            assert validate(again).accepted.mean() > 0.95  # a last state that differs in its last digits ends elsewhere
 
 
 def test_no_two_are_the_same_not_even_without_parameters():
     stream = FreshTrajectories(["SprottB"], 64, seed=0)
     assert not get_system("SprottB").params
-    targets = [t.target for number in range(6) for t in stream.unit(number)]
-    assert len({t.tobytes() for t in targets}) == 6 * UNIT
+    targets = [t.target for number in range(3) for t in stream.unit(number)]
+    assert len({t.tobytes() for t in targets}) == 3 * UNIT
     flat = np.stack([t.ravel() for t in targets])
     gaps = np.sort(np.linalg.norm(flat[:, None] - flat, axis=2) / np.linalg.norm(flat, axis=1), axis=1)[:, 1]
     assert gaps.min() > 1e-3  # and none is nearly another
@@ -70,8 +70,20 @@ def test_systems_as_values_with_delays_and_drives():
     "Any System will do: one with a delay, one with a phase, one of many variables, one that is in no catalogue."
     own = replace(get_system("Lorenz"), name="Mine", observables=("x + y", "z"))
     for system in (get_system("MackeyGlass"), get_system("Duffing"), get_system("Lorenz96"), own):
-        unit = FreshTrajectories([system], 64, seed=1).unit(0)
+        unit = FreshTrajectories([system], 64, seed=1, tests=EVALUATION_TESTS).unit(0)  # it takes long to look ahead with a delay
         assert {t.system for t in unit} == {system.name} and all(t.target.shape == (system.observed_dim, 64) and np.isfinite(t.target).all() for t in unit)
+
+
+def test_siblings_share_parameters_and_nothing_else():
+    unit = FreshTrajectories(["Lorenz"], 200, seed=0).unit(0)
+    sets: dict = {}
+    for t in unit: sets.setdefault(str(t.params), []).append(t.target)
+    assert max(map(len, sets.values())) == 4 and len(sets) >= UNIT / 4
+    for several in sets.values():
+        for i, a in enumerate(several):
+            for b in several[:i]: assert np.abs(a[0] - b[0]).mean() > 0.1 * a[0].std()
+    alone = FreshTrajectories(["Lorenz"], 64, seed=0, siblings=1, tests=EVALUATION_TESTS).unit(0)
+    assert len({str(t.params) for t in alone}) == UNIT
 
 
 def test_uniform_over_systems_or_families():
@@ -112,14 +124,14 @@ def test_workers_make_the_same_units_and_one_that_is_killed_is_replaced(stream):
 def test_the_table_of_costs_knows_every_flow():
     costs = fresh_costs()
     assert set(costs) == set(catalogue())
-    assert all((row["accepted"] == 0) == (row["milliseconds"] == np.inf) for row in costs.values())
-    assert len(affordable(catalogue())) > 90 and "InteriorSquirmer" not in affordable(catalogue())
+    assert all(cost > 0.1 for cost in costs.values())
+    assert len(affordable(catalogue())) > 80 and "InteriorSquirmer" not in affordable(catalogue())
     assert affordable([get_system("Lorenz"), replace(get_system("Lorenz"), name="New"), get_system("InteriorSquirmer")]) == [get_system("Lorenz"), replace(get_system("Lorenz"), name="New")]
 
 
 @pytest.mark.parametrize("wrong, message", [
     (dict(systems=[]), "no systems"), (dict(systems=["Lorens"]), "did you mean 'Lorenz'"), (dict(length=1), "length"), (dict(seed=-1), "seed"), (dict(perturbation=-0.1), "perturbation"), (dict(transient=np.inf), "transient"),
-    (dict(points_per_period=0), "points_per_period"), (dict(workers=1, tests={"mine": lambda ensemble, candidates: candidates}), "cannot travel to 1 workers"), (dict(uniform="flows"), "uniform"), (dict(workers=-1), "workers"), (dict(held_out=["Lorenz"]), "one family")])
+    (dict(points_per_period=0), "points_per_period"), (dict(workers=1, tests={"mine": lambda ensemble, candidates: candidates}), "cannot travel to 1 workers"), (dict(uniform="flows"), "uniform"), (dict(workers=-1), "workers"), (dict(siblings=0), "siblings"), (dict(held_out=["Lorenz"]), "one family")])
 def test_what_makes_no_sense_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message): FreshTrajectories(**(dict(systems=FLOWS, length=64) | wrong))
 

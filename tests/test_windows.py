@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from chronos_dysts.attractors import EVALUATION_TESTS
 from chronos_dysts.augmentations import Mixture, ObservationNoise, RandomAffineTransform, RandomConvexCombinationTransform, RandomProjectedSkewTransform, RandomTakensEmbedding, RandomTimeRescale, standardise
+from chronos_dysts.fresh import UNIT
 from chronos_dysts.store import Trajectory, open_store, write_trajectory
 from chronos_dysts.windows import UNITS, MixtureSource, OnlineSource, StoreSource
 
@@ -212,7 +214,7 @@ def test_packed_or_not_is_the_same(store, folder, tmp_path):
 FLOWS = ["Lorenz", "Halvorsen", "SprottB"]  # the last has no parameters
 
 
-def online(batch_size=8, seed=2, **options): return OnlineSource(FLOWS, C, H, batch_size, seed, **({"augmentation": MIX} | options))
+def online(batch_size=8, seed=2, **options): return OnlineSource(FLOWS, C, H, batch_size, seed, **({"augmentation": MIX, "tests": EVALUATION_TESTS} | options))  # quick ones
 
 
 def digest(batch): return hashlib.sha256(b"".join(batch[name].cpu().numpy().tobytes() for name in sorted(batch))).hexdigest()
@@ -249,7 +251,7 @@ def test_no_trajectory_is_seen_twice_by_any_rank_and_a_batch_has_many_systems():
     seen = [source.batch(step, rank, 3)["trajectory"].tolist() for step in range(4) for rank in range(3)]
     flat = sum(seen, [])
     assert len(set(flat)) == len(flat)
-    units = {i // 32 for i in seen[0]}
+    units = {i // UNIT for i in seen[0]}
     assert len(units) == UNITS
     targets = {source._target(i).tobytes() for i in flat}
     assert len(targets) == len(flat)  # and none is a copy of another
