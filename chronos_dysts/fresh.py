@@ -125,7 +125,7 @@ def _attractor(text: str, seed: int) -> np.ndarray | None:
     except ValueError:
         return None
 
-# %% ../nbs/33_fresh.ipynb #f474f030
+# %% ../nbs/33_fresh.ipynb #ad13a9b9
 def _as_system(item: System | str) -> System:
     return item if isinstance(item, System) else get_system(item)
 
@@ -134,7 +134,7 @@ class FreshTrajectories:
     """Units of 128 certified trajectories, by number: a pure function of the arguments, whatever the number of `workers`.
 
     `uniform` over "systems" or "families"; `perturbation` is the relative deviation of the parameters, `transient` in periods. A trajectory has `length` points, `points_per_period` of them a period. Of each parameter set
-    there are up to `siblings` trajectories, from different initial states; the first has passed the `tests`, the others those that do not look ahead, and twins. Raises ValueError for no systems, unknown names, a family that is held out, and numbers out of range; `unit` raises it where no system yields anything.
+    there are up to `siblings` trajectories, from different initial states; the first has passed the `tests`, the others those that do not look ahead, and twins. Workers are spawned: a script that uses them needs the usual `if __name__ == "__main__"`. Raises ValueError for no systems, unknown names, a family that is held out, and numbers out of range; `unit` raises it where no system yields anything.
     """
 
     def __init__(self, systems: Iterable[System | str], length: int, seed: int = 0, *, held_out: Iterable[System | str] = (), uniform: str = "systems",

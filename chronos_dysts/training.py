@@ -191,7 +191,9 @@ class TrainConfig:
     context_length: int | None = None
     prediction_length: int | None = None
     source: str = "store"  # of windows: "store", the data set, or "online", flows that are integrated while training
-    online: Mapping[str, Any] = field(default_factory=dict)  # workers, uniform, perturbation, points_per_period
+    online: Mapping[str, Any] = field(default_factory=dict)  # workers, perturbation, points_per_period, siblings
+    uniform: str = "systems"  # what has equal shares: "systems", "families" or, of a store, "trajectories"
+    min_past: int | None = None  # contexts may be as short as that, padded on the left
     generic: float = 0.0  # share of the windows that are of generic series
     standardise: bool = True  # windows in units of their context's deviation
     augment: Mapping[str, Any] = field(default_factory=dict)  # transforms: names, or mappings with _target_ and arguments; probability
@@ -215,7 +217,7 @@ class TrainConfig:
                 if getattr(self, key) is not None: raise ValueError(f"{key}={getattr(self, key)} and model_id={self.model_id}: with a model_id the {key} is the checkpoint's; leave one of them out")
         if isinstance(self.systems, str): object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems: raise ValueError("systems=[] leaves nothing to train on: name some, or leave it out")
-        for key, known in (("augment", ("transforms", "probability")), ("online", ("workers", "uniform", "perturbation", "points_per_period")), ("wandb", ("log", "project"))):
+        for key, known in (("augment", ("transforms", "probability")), ("online", ("workers", "perturbation", "points_per_period", "siblings")), ("wandb", ("log", "project"))):
             for name in getattr(self, key):
                 if name not in known: raise ValueError(f"there is no {key}.{name}: {_nearest(name, known)}")
         known = [f.name for f in fields(TrainingArguments)]
@@ -233,6 +235,7 @@ class TrainConfig:
         self.transforms()
         if not 0 <= self.probability <= 1: raise ValueError(f"augment.probability lies in [0, 1], it cannot be {self.probability}")
         if self.source not in ("store", "online"): raise ValueError(f"source={self.source!r}: windows come from 'store' (the data set) or 'online' (flows are integrated while training)")
+        if self.uniform not in ("systems", "families") and not (self.uniform == "trajectories" and self.source == "store"): raise ValueError(f"uniform={self.uniform!r}: it is over 'systems', 'families' or, with source=store, 'trajectories'")
         if not 0 <= self.generic < 1: raise ValueError(f"generic={self.generic}: the share of generic series lies in [0, 1), the rest is chaos")
         if self.wandb.get("log") and importlib.util.find_spec("wandb") is None:
             raise ModuleNotFoundError("wandb.log=True needs the package wandb: pip install 'chronos-dysts[wandb]', or leave wandb.log out")
@@ -416,16 +419,16 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     model = _model(config)
     family, (context_length, prediction_length) = models.family_of(model.config), _lengths(config, model)
     shape = dict(context_length=context_length, prediction_length=prediction_length, batch_size=config.train["per_device_train_batch_size"], seed=config.seed, channels="joint" if family == "chronos-2" else "one",
-                 standard=config.standardise)
+                 standard=config.standardise, min_past=config.min_past)
     if config.source == "store":
         data, text = _data_identity(store, config.data_dir, manifest), f"{len(store)} trajectories of {len(systems)} systems"
-        source = StoreSource(store, augmentation=config.augmentation(), families=(manifest or {}).get("families"), **shape)
+        source = StoreSource(store, augmentation=config.augmentation(), uniform=config.uniform, families=(manifest or {}).get("families"), **shape)
     else:
-        source = OnlineSource(systems, held_out=held_out, augmentation=config.augmentation(), **{"workers": 1} | dict(config.online), **shape)
+        source = OnlineSource(systems, held_out=held_out, augmentation=config.augmentation(), uniform=config.uniform, **{"workers": 1} | dict(config.online), **shape)
         recipe = {name: str(value) for name, value in vars(source.fresh.recipe).items() if name in source.fresh.recipe.__dataclass_fields__ and name != "tests"} | {"tests": list(source.fresh.recipe.tests)}
         data = {"trajectories": "online", "digest": hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16], "held_out": held_out}
         text = f"trajectories of {len(systems)} systems, integrated as they are needed"
-    if config.generic: source = MixtureSource([source, generic_source(**shape)], [1 - config.generic, config.generic])
+    if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None})], [1 - config.generic, config.generic])
     made = {"chronos_dysts": __version__, "model_id": config.model_id, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": config.split, "systems": systems, "data": data,
             "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None, "train": config.resolved()["train"]}

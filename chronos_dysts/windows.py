@@ -41,7 +41,7 @@ class WindowSource(Protocol):
 
     def close(self) -> None: "End background workers, if there are any."
 
-# %% ../nbs/41_windows.ipynb #3dfe8024
+# %% ../nbs/41_windows.ipynb #d25da4ce
 BLOCK = 64
 """Windows are drawn in blocks of so many, each from a stream of its own: large enough to draw and augment at once, small enough that a part of a block wasted costs little."""
 
@@ -124,7 +124,7 @@ class _BlockSource(_Numbered):
     missing = False  # whether values may be missing
 
     @abstractmethod
-    def _draw(self, key: tuple[int, ...], number: int, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]: "Trajectory, start, number of forecast starts to choose from and dim of each window of a block, from uniform numbers u (2, BLOCK)."
+    def _draw(self, key: tuple[int, ...], number: int, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: "Trajectory, start and dim of each window of a block, from uniform numbers u (2, BLOCK)."
 
     @abstractmethod
     def _target(self, trajectory: int) -> np.ndarray: "The values (dim, length) of a trajectory."

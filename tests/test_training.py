@@ -217,7 +217,7 @@ def test_lengths_and_vocabularies_that_do_not_fit(data_dir, tmp_path):
 @pytest.mark.parametrize("changes, error, message", [
     (dict(train=dict(learning_rat=1)), ValueError, "learning_rate"), (dict(train=dict(num_train_epochs=3)), ValueError, "train.max_steps"), (dict(train=dict(max_steps=0)), ValueError, "max_steps"),
     (dict(train=dict(eval_strategy="steps")), ValueError, "evaluate"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
-    (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
+    (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(uniform="flows"), ValueError, "uniform='flows'"), (dict(uniform="trajectories", source="online"), ValueError, "uniform='trajectories'"), (dict(min_past=0), ValueError, "min_past"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
     (dict(augment=dict(transforms=[{"_target_": "chronos_dysts.augmentations.RandomAffineTransform", "out_dim": 0}])), ValueError, "out_dim"),
     (dict(run_name="../x"), ValueError, "run_name"), (dict(systems=[]), ValueError, "systems"), (dict(systems=["Z"]), ValueError, "Z"), (dict(split="nothing"), FileNotFoundError, "generate"),
     (dict(context_length=1000), ValueError, "shorter"), (dict(size="smal"), ValueError, "small"), (dict(family="chronos-2", n_tokens=64), ValueError, "vocabulary")])
@@ -235,7 +235,7 @@ def test_log_steps_is_logging_steps():
 
 @pytest.mark.parametrize("family", ["chronos-bolt", "chronos-2"])
 def test_online_windows_and_generic_series_and_exact_resume(family, data_dir, tmp_path, monkeypatch):
-    more = dict(source="online", systems=["Lorenz", "SprottB"], generic=0.25, augment={"transforms": ["RandomAffineTransform", "RandomTakensEmbedding"], "probability": 0.4})
+    more = dict(source="online", systems=["Lorenz", "SprottB"], generic=0.25, uniform="families", min_past=20, augment={"transforms": ["RandomAffineTransform", "RandomTakensEmbedding"], "probability": 0.4})
     whole, said = run(configuration(data_dir, tmp_path, family, "whole", **more, online={"workers": 0}))
     assert "integrated as they are needed" in said and whole.made["source"] == "online" and whole.made["generic"] == 0.25 and whole.made["systems"] == ["Lorenz", "SprottB"]
     with monkeypatch.context() as patch:
