@@ -233,14 +233,14 @@ def _begin_worker(recipe: _Recipe) -> None:
 def _unit_in_worker(number: int) -> list[Trajectory]:
     return _recipe.unit(number)
 
-# %% ../nbs/33_fresh.ipynb #a89ab14b
+# %% ../nbs/33_fresh.ipynb #1290ed99
 def fresh_costs() -> dict[str, float]:
-    """For each flow of the catalogue the milliseconds for a certified trajectory, infinite where no unit was filled, as `tools/fresh_costs.py` measured them."""
+    """For each flow of the catalogue the milliseconds for a trajectory that is accepted, the look ahead apart, infinite where none was, as `tools/fresh_costs.py` measured them."""
     found = json.loads(resources.files("chronos_dysts").joinpath("data/fresh_costs.json").read_text())
     return {name: np.inf if cost is None else cost for name, cost in found["milliseconds"].items()}
 
 
 def affordable(systems: Iterable[System | str], most: float = 10.0) -> list[System | str]:
-    """Those whose certified trajectory costs at most `most` milliseconds by `fresh_costs`; what is not in that table stays."""
+    """Those of which a trajectory costs at most `most` milliseconds by `fresh_costs`; what is not in that table stays."""
     costs = fresh_costs()
     return [item for item in systems if costs.get(item.name if isinstance(item, System) else item, 0) <= most]

@@ -86,7 +86,7 @@ def test_train_save_and_reload_in_plain_chronos_forecasting(family, data_dir, tm
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_lowers_the_loss(family, data_dir, tmp_path):
-    result, _ = run(configuration(data_dir, tmp_path, family, train=dict(max_steps=120, logging_steps=20, save_steps=1000, per_device_train_batch_size=8)))
+    result, _ = run(configuration(data_dir, tmp_path, family, train=dict(max_steps=200, logging_steps=25, save_steps=1000, per_device_train_batch_size=8)))
     assert result.losses[-1][1] < 0.9 * result.losses[0][1]
 
 
