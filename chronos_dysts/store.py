@@ -135,7 +135,7 @@ def read_trajectories(path: Path | str) -> list[Trajectory]:
     path = Path(path)
     try:
         with pa.memory_map(str(path)) as source:  # buffers keep the map alive, not the descriptor
-            reader = pa.ipc.open_file(source)
+            reader = pa.ipc.open_file(source.read_buffer())  # of a buffer in half the time it takes of a file
             return [item for k in range(reader.num_record_batches) for item in _from_batch(reader.get_batch(k))]
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, KeyError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
@@ -207,8 +207,7 @@ def open_store(path: Path | str, systems: Sequence[str] | None = None) -> Store:
     system that is not there.
     """
     path = Path(path)
-    paths = [path] if path.is_file() else sorted(
-        (file for file in path.rglob("*.arrow") if not file.name.startswith(".") and _is_listed(file)), key=_natural_order)
+    paths = [path] if path.is_file() else [file for folder in sorted(map(Path, _folders(path)), key=lambda folder: folder.parts) for file in _files_in(folder)]
     if not paths:
         raise FileNotFoundError(f"no trajectory files under {path}; make some with: chronos-dysts generate data_dir=…")
     _listed.cache_clear()
@@ -224,15 +223,24 @@ def _listed(record: Path) -> frozenset[str] | None:
         return None
 
 
-def _is_listed(file: Path) -> bool:
-    listed = _listed(file.parent.parent.parent / "systems" / f"{file.parent.name}.json")
-    return listed is None or file.name in listed
+def _folders(path: Path) -> Iterator[str]:
+    return (folder for folder, _, names in os.walk(path) if any(name.endswith(".arrow") for name in names))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The trajectory files of a folder that its record names, sample 2 before sample 10, and a shard where its first sample stands."""
+    listed = _listed(folder.parent.parent / "systems" / f"{folder.name}.json")
+    names = (entry.name for entry in os.scandir(folder) if entry.name.endswith(".arrow") and not entry.name.startswith("."))
+    return [folder / name for name in sorted((name for name in names if listed is None or name in listed), key=_order_in_folder)]
+
+
+def _order_in_folder(name: str) -> tuple:
+    samples = samples_of(name)
+    return samples is None, samples[0] if samples else 0, name
 
 
 def _natural_order(path: Path) -> tuple:
-    """Sample 2 before sample 10, and a shard where its first sample stands."""
-    samples = samples_of(path)
-    return (*path.parent.parts, samples is None, samples[0] if samples else 0, path.name)
+    return (*path.parent.parts, *_order_in_folder(path.name))
 
 
 def samples_of(path: Path | str) -> range | None:

@@ -72,14 +72,14 @@ class MeanScaleBins:
         return tokens.clamp_(0, self.n_tokens - 1).masked_fill_(~observed, self.pad_token_id), observed
 
     def _bucket(self, x: torch.Tensor) -> torch.Tensor:
-        """The number of boundaries at or below each value: `torch.bucketize(x, self.boundaries, right=True)`, some six times as fast.
+        """The number of boundaries at or below each value: `torch.bucketize(x, self.boundaries, right=True)`, some ten times as fast.
 
-        The bins are even, so the number is known by arithmetic up to rounding; a look at the boundaries on both sides puts it right.
+        The bins are even, so the number is known by arithmetic to less than half a bin: half a bin less, it is right or one too small, and a look at one boundary says which.
         """
         last = len(self.boundaries) - 1
         width = (self.centers[-1] - self.centers[0]) / (len(self.centers) - 1)
-        guess = ((x - self.boundaries[1]) / width).add_(2).clamp_(1, last).nan_to_num_(1).int()
-        return (guess + (x >= self.boundaries[guess]).int() - (x < self.boundaries[guess - 1]).int()).long()
+        guess = ((x - self.boundaries[1]) / width).add_(1.5).clamp_(0, last).nan_to_num_(1).int()
+        return guess.add_(x >= self.boundaries.index_select(0, guess.flatten()).view_as(guess)).long()
 
     def encode_context(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         "Tokens `(…, time + 1)`, mask `(…, time + 1)` and scale `(…)` of contexts `(…, time)`."

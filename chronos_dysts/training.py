@@ -30,14 +30,16 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from . import __version__, augmentations, models
+from .fresh import affordable
+from .generic import generic_source
 from .store import Store, open_store, read_manifest, write_atomically, write_json
-from .systems import catalogue, get_system
+from .systems import catalogue, get_system, split_systems
 from .tokenizers import MeanScaleBins
-from .windows import StoreSource, WindowSource
+from .windows import MixtureSource, OnlineSource, StoreSource, WindowSource
 
 # %% auto #0
 __all__ = ['COMPLETE', 'ALIASES', 'DEFAULTS', 'model_inputs', 'ChronosTrainer', 'last_checkpoint', 'TrainConfig', 'families_of',
-           'check_split', 'TrainResult', 'train']
+           'online_systems', 'check_split', 'TrainResult', 'train']
 
 # %% ../nbs/60_training.ipynb #9edbeca5
 def model_inputs(model: PreTrainedModel,  # of any family
@@ -188,6 +190,11 @@ class TrainConfig:
     systems: Sequence[str] | None = None  # train on these only
     context_length: int | None = None
     prediction_length: int | None = None
+    source: str = "store"  # of windows: "store", the data set, or "online", flows that are integrated while training
+    online: Mapping[str, Any] = field(default_factory=dict)  # workers, perturbation, points_per_period, siblings
+    uniform: str = "systems"  # what has equal shares: "systems", "families" or, of a store, "trajectories"
+    min_past: int | None = None  # contexts may be as short as that, padded on the left
+    generic: float = 0.0  # share of the windows that are of generic series
     standardise: bool = True  # windows in units of their context's deviation
     augment: Mapping[str, Any] = field(default_factory=dict)  # transforms: names, or mappings with _target_ and arguments; probability
     allow_shared_families: bool = False  # train on relatives of test systems, and lose what a test on them is worth
@@ -210,7 +217,7 @@ class TrainConfig:
                 if getattr(self, key) is not None: raise ValueError(f"{key}={getattr(self, key)} and model_id={self.model_id}: with a model_id the {key} is the checkpoint's; leave one of them out")
         if isinstance(self.systems, str): object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems: raise ValueError("systems=[] leaves nothing to train on: name some, or leave it out")
-        for key, known in (("augment", ("transforms", "probability")), ("wandb", ("log", "project"))):
+        for key, known in (("augment", ("transforms", "probability")), ("online", ("workers", "perturbation", "points_per_period", "siblings")), ("wandb", ("log", "project"))):
             for name in getattr(self, key):
                 if name not in known: raise ValueError(f"there is no {key}.{name}: {_nearest(name, known)}")
         known = [f.name for f in fields(TrainingArguments)]
@@ -227,6 +234,9 @@ class TrainConfig:
         object.__setattr__(self, "train", train)
         self.transforms()
         if not 0 <= self.probability <= 1: raise ValueError(f"augment.probability lies in [0, 1], it cannot be {self.probability}")
+        if self.source not in ("store", "online"): raise ValueError(f"source={self.source!r}: windows come from 'store' (the data set) or 'online' (flows are integrated while training)")
+        if self.uniform not in ("systems", "families") and not (self.uniform == "trajectories" and self.source == "store"): raise ValueError(f"uniform={self.uniform!r}: it is over 'systems', 'families' or, with source=store, 'trajectories'")
+        if not 0 <= self.generic < 1: raise ValueError(f"generic={self.generic}: the share of generic series lies in [0, 1), the rest is chaos")
         if self.wandb.get("log") and importlib.util.find_spec("wandb") is None:
             raise ModuleNotFoundError("wandb.log=True needs the package wandb: pip install 'chronos-dysts[wandb]', or leave wandb.log out")
         if not re.fullmatch(r"[\w][\w.-]*", self.run):
@@ -255,9 +265,9 @@ class TrainConfig:
         value = self.augment.get("probability")
         return 0.5 if value is None else float(value)
 
-    def transforms(self) -> list[augmentations.LinearAugmentation]:
+    def transforms(self) -> list[augmentations.Augmentation]:
         "The augmentations, made."
-        known, made = {name: kind for name, kind in vars(augmentations).items() if isinstance(kind, type) and issubclass(kind, augmentations.LinearAugmentation) and kind is not augmentations.LinearAugmentation}, []
+        known, made = {name: kind for name, kind in vars(augmentations).items() if isinstance(kind, type) and issubclass(kind, augmentations.Augmentation) and "__init__" in vars(kind) and kind is not augmentations.Mixture}, []
         transforms = self.augment.get("transforms") or []
         for item in [transforms] if isinstance(transforms, (str, Mapping)) else transforms:
             options = {"_target_": item} if isinstance(item, str) else dict(item)
@@ -267,6 +277,11 @@ class TrainConfig:
             except TypeError as error: raise ValueError(f"augment.transforms: {name} takes other arguments ({error})") from None
         return made
 
+    def augmentation(self) -> augmentations.Mixture | None:
+        "One of the augmentations for a share of the windows; None where there are none."
+        made = self.transforms()
+        return augmentations.Mixture(made, [self.probability / len(made)] * len(made)) if made else None
+
     def resolved(self) -> dict[str, Any]:
         "All keys with their values, as JSON and YAML can hold them."
         return json.loads(json.dumps(dataclasses.asdict(self) | {"run_name": self.run}, default=str))
@@ -275,7 +290,7 @@ class TrainConfig:
         "What determines the weights: the resolved configuration but for places, logging and the like."
         found = self.resolved()
         for key in ("output_dir", "data_dir", "run_name", "wandb", "allow_shared_families"): del found[key]
-        return found | {"train": {name: value for name, value in found["train"].items() if name not in _FREE}}
+        return found | {"train": {name: value for name, value in found["train"].items() if name not in _FREE}, "online": {name: value for name, value in found["online"].items() if name != "workers"}}
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -289,12 +304,31 @@ def families_of(system: str, manifest: Mapping[str, Any] | None) -> frozenset[st
     return frozenset(get_system(system).families if system in catalogue() else (system,))
 
 
+def _held_out(data_dir: Path | str, manifest: Mapping[str, Any] | None) -> list[str]:
+    "The systems of the test set, as the manifest or the folder test says."
+    return list((manifest or {}).get("split", {}).get("test") or sorted(p.name for p in (Path(data_dir) / "test").glob("*") if p.is_dir() and any(p.glob("*.arrow"))))
+
+
+def online_systems(config: TrainConfig, manifest: Mapping[str, Any] | None) -> tuple[list[str], list[str]]:
+    """The systems to integrate, and those whose families are held out: the `systems` asked for; else those of the data set's split; else all flows that share no family with its test set; without a test set,
+    those of `split_systems`. What is not asked for by name has to be affordable."""
+    held_out = _held_out(config.data_dir, manifest)
+    named = list(config.systems or ()) or list((manifest or {}).get("split", {}).get(config.split) or ())
+    if not named and held_out:
+        tested = {family for name in held_out for family in families_of(name, manifest)}
+        named = [name for name in catalogue() if not tested & families_of(name, None)]
+    elif not named:
+        split = split_systems()
+        named, held_out = list(split.train), [*split.validation, *split.test]
+    return (named if config.systems else affordable(named)), ([] if config.allow_shared_families else held_out)
+
+
 def check_split(trained: Sequence[str],  # the systems that are trained on
                 data_dir: Path | str,  # the data set they come from
                 manifest: Mapping[str, Any] | None,  # its manifest, if it has one
                 ) -> None:
     "`ValueError` where a system of the test set, as the manifest or the folder test says, shares a family with one that is trained on."
-    held_out = (manifest or {}).get("split", {}).get("test") or sorted(p.name for p in (Path(data_dir) / "test").glob("*") if p.is_dir() and any(p.glob("*.arrow")))
+    held_out = _held_out(data_dir, manifest)
     mine = {family: name for name in trained for family in families_of(name, manifest)}
     for test in held_out:
         for family in sorted(families_of(test, manifest)):
@@ -374,20 +408,30 @@ def train(config: Mapping[str, Any] | TrainConfig,  # see `TrainConfig`
 
 
 def _train(config: TrainConfig, console: Console) -> TrainResult:
-    store = open_store(Path(config.data_dir) / config.split, config.systems)
     try: manifest = read_manifest(config.data_dir)
     except FileNotFoundError: manifest = None
-    systems = sorted(set(store.systems))
-    if not config.allow_shared_families: check_split(systems, config.data_dir, manifest)
+    if config.source == "store":
+        store = open_store(Path(config.data_dir) / config.split, config.systems)
+        systems = sorted(set(store.systems))
+        if not config.allow_shared_families: check_split(systems, config.data_dir, manifest)
+    else: systems, held_out = online_systems(config, manifest)
 
     model = _model(config)
     family, (context_length, prediction_length) = models.family_of(model.config), _lengths(config, model)
-    data = _data_identity(store, config.data_dir, manifest)
+    shape = dict(context_length=context_length, prediction_length=prediction_length, batch_size=config.train["per_device_train_batch_size"], seed=config.seed, channels="joint" if family == "chronos-2" else "one",
+                 standard=config.standardise, min_past=config.min_past)
+    if config.source == "store":
+        data, text = _data_identity(store, config.data_dir, manifest), f"{len(store)} trajectories of {len(systems)} systems"
+        source = StoreSource(store, augmentation=config.augmentation(), uniform=config.uniform, families=(manifest or {}).get("families"), **shape)
+    else:
+        source = OnlineSource(systems, held_out=held_out, augmentation=config.augmentation(), uniform=config.uniform, **{"workers": 1} | dict(config.online), **shape)
+        recipe = {name: str(value) for name, value in vars(source.fresh.recipe).items() if name in source.fresh.recipe.__dataclass_fields__ and name != "tests"} | {"tests": list(source.fresh.recipe.tests)}
+        data = {"trajectories": "online", "digest": hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16], "held_out": held_out}
+        text = f"trajectories of {len(systems)} systems, integrated as they are needed"
+    if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None})], [1 - config.generic, config.generic])
     made = {"chronos_dysts": __version__, "model_id": config.model_id, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": config.split, "systems": systems, "data": data,
-            "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise,
+            "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None, "train": config.resolved()["train"]}
-    source = StoreSource(store, context_length, prediction_length, config.train["per_device_train_batch_size"], config.seed, augmentations=config.transforms(), probability=config.probability,
-                         channels="joint" if family == "chronos-2" else "one", standard=config.standardise)
     args = _arguments(config)
     first = args.process_index == 0
     if first: _claim(config, config.identity() | {"data": data["digest"]})
@@ -401,7 +445,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     if first:
         write_atomically(config.directory / "train.yaml", lambda path: path.write_text(yaml.safe_dump(config.resolved(), sort_keys=False)))
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        console.print(f"Training {_a(config)} ({family}, {model.num_parameters() / 1e6:.2f} M weights) on {len(store)} trajectories of {len(systems)} systems: {steps} steps of {rows} "
+        console.print(f"Training {_a(config)} ({family}, {model.num_parameters() / 1e6:.2f} M weights) on {text}: {steps} steps of {rows} "
                       f"{'windows' if family == 'chronos-2' else 'series'}, context {context_length}, horizon {prediction_length}.", soft_wrap=True, highlight=False)
     resume = last_checkpoint(config.directory)
     if resume and first: console.print(f"Going on from {resume}.", soft_wrap=True, highlight=False)
@@ -415,7 +459,9 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
             if not type(error).__module__.startswith("wandb"): raise
             # its errors come before the first step
             raise ValueError(f"wandb.log=True, but Weights & Biases refuses: {error} With WANDB_MODE=offline in the environment the log stays on this machine") from error
-        finally: report.stop()
+        finally:
+            report.stop()
+            source.close()
 
     losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
     _, rate, waited = report._rates(args, trainer.state)

@@ -86,7 +86,7 @@ def test_train_save_and_reload_in_plain_chronos_forecasting(family, data_dir, tm
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_lowers_the_loss(family, data_dir, tmp_path):
-    result, _ = run(configuration(data_dir, tmp_path, family, train=dict(max_steps=120, logging_steps=20, save_steps=1000, per_device_train_batch_size=8)))
+    result, _ = run(configuration(data_dir, tmp_path, family, train=dict(max_steps=200, logging_steps=25, save_steps=1000, per_device_train_batch_size=8)))
     assert result.losses[-1][1] < 0.9 * result.losses[0][1]
 
 
@@ -217,7 +217,7 @@ def test_lengths_and_vocabularies_that_do_not_fit(data_dir, tmp_path):
 @pytest.mark.parametrize("changes, error, message", [
     (dict(train=dict(learning_rat=1)), ValueError, "learning_rate"), (dict(train=dict(num_train_epochs=3)), ValueError, "train.max_steps"), (dict(train=dict(max_steps=0)), ValueError, "max_steps"),
     (dict(train=dict(eval_strategy="steps")), ValueError, "evaluate"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
-    (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
+    (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(uniform="flows"), ValueError, "uniform='flows'"), (dict(uniform="trajectories", source="online"), ValueError, "uniform='trajectories'"), (dict(min_past=0), ValueError, "min_past"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
     (dict(augment=dict(transforms=[{"_target_": "chronos_dysts.augmentations.RandomAffineTransform", "out_dim": 0}])), ValueError, "out_dim"),
     (dict(run_name="../x"), ValueError, "run_name"), (dict(systems=[]), ValueError, "systems"), (dict(systems=["Z"]), ValueError, "Z"), (dict(split="nothing"), FileNotFoundError, "generate"),
     (dict(context_length=1000), ValueError, "shorter"), (dict(size="smal"), ValueError, "small"), (dict(family="chronos-2", n_tokens=64), ValueError, "vocabulary")])
@@ -233,9 +233,34 @@ def test_log_steps_is_logging_steps():
     assert rates == [5e-3, 5e-3, 1e-3, 1e-4]
 
 
+@pytest.mark.parametrize("family", ["chronos-bolt", "chronos-2"])
+def test_online_windows_and_generic_series_and_exact_resume(family, data_dir, tmp_path, monkeypatch):
+    more = dict(source="online", systems=["Lorenz", "SprottB"], generic=0.25, uniform="families", min_past=20, augment={"transforms": ["RandomAffineTransform", "RandomTakensEmbedding"], "probability": 0.4})
+    whole, said = run(configuration(data_dir, tmp_path, family, "whole", **more, online={"workers": 0}))
+    assert "integrated as they are needed" in said and whole.made["source"] == "online" and whole.made["generic"] == 0.25 and whole.made["systems"] == ["Lorenz", "SprottB"]
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **more, online={"workers": 0}))
+    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **more, online={"workers": 1 if family == "chronos-bolt" else 0}))  # the number of workers may change
+    assert again.resumed_from == 3 and equal(weights(whole.directory), weights(again.directory)) and whole.losses == again.losses
+
+
+def test_what_is_tested_is_not_integrated(data_dir, tmp_path):
+    (tmp_path / "data" / "test" / "LorenzBounded").mkdir(parents=True)
+    (tmp_path / "data" / "test" / "LorenzBounded" / "0_T-8.arrow").touch()
+    config = TrainConfig(source="online", data_dir=str(tmp_path / "data"))
+    systems, held_out = training.online_systems(config, None)
+    assert held_out == ["LorenzBounded"] and len(systems) > 50 and not any("Lorenz" in training.families_of(name, None) for name in systems)
+    with pytest.raises(ValueError, match="Lorenz and the held-out system LorenzBounded are of one family"): run(configuration(tmp_path / "data", tmp_path, source="online", systems=["Lorenz", "Thomas"]))
+    manifest = {"split": {"train": ["Thomas", "SprottB", "InteriorSquirmer"], "test": ["Lorenz"]}}
+    assert training.online_systems(config, manifest) == (["Thomas", "SprottB"], ["Lorenz"])  # one is too costly, unless it is asked for
+    assert training.online_systems(TrainConfig(source="online", systems=["InteriorSquirmer"]), manifest)[0] == ["InteriorSquirmer"]
+
+
 def test_augmentations_by_name_and_by_mapping():
     config = TrainConfig(augment={"transforms": ["RandomAffineTransform", {"_target_": "chronos_dysts.augmentations.RandomConvexCombinationTransform", "alpha": 2.0}]})
     assert [type(t).__name__ for t in config.transforms()] == ["RandomAffineTransform", "RandomConvexCombinationTransform"] and config.transforms()[1].alpha == 2.0
+    assert config.augmentation().probabilities == [0.25, 0.25] and TrainConfig().augmentation() is None
 
 
 def test_wandb_that_knows_nobody(monkeypatch, data_dir, tmp_path):
