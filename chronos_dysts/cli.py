@@ -53,8 +53,9 @@ COMMANDS: dict[str, Command] = {
     "generate": Command(
         "chaotic flows, perturbed and integrated, as Arrow trajectories", "chronos_dysts.generation:generate", "generate",
         "chronos_dysts.generation:GenerationConfig",
-        later={"skew": "to mix two flows while training, chronos-dysts train 'augment.transforms=[RandomProjectedSkewTransform]'"},
-        examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096")),
+        open={"skew": "chronos_dysts.generation:SkewConfig"},
+        examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096",
+                  "chronos-dysts generate data_dir=pairs skew.n_pairs=100")),
     "verify": Command(
         "is a data set whole? checks every file", "chronos_dysts.store:run_verify", "verify", "chronos_dysts.store:StoreConfig",
         examples=("chronos-dysts verify data_dir=data",)),
