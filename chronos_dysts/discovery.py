@@ -30,15 +30,15 @@ from .systems import System, get_system, perturb_parameters, split_systems, stre
 
 # %% auto #0
 __all__ = ['POINTS_PER_PERIOD', 'LENGTH', 'UNITS', 'ROUND', 'LAG', 'GIVE_UP_AFTER', 'DiscoveryConfig', 'describe', 'distances',
-           'Attempt', 'Entry', 'field_of', 'candidates', 'try_out', 'Archive', 'read_archive', 'join_archives',
-           'discover']
+           'Attempt', 'Entry', 'field_of', 'candidates', 'try_out', 'contraction', 'Archive', 'read_archive',
+           'join_archives', 'discover']
 
-# %% ../nbs/32_discovery.ipynb #7fe01f8c
+# %% ../nbs/32_discovery.ipynb #a43c9b96
 @dataclass(frozen=True)
 class DiscoveryConfig:
     """What is bred from what; the keys of `chronos-dysts discover`.
 
-    `founders` are names; None: all smooth flows of the training side of the split that `scheme`, `test_fraction`, `validation_fraction` and
+    `founders` are names; None: all smooth flows without fast switching of the training side of the split that `scheme`, `test_fraction`, `validation_fraction` and
     `seed` make, as in `generate`. An attempt has `variants` parameter sets of one vector field, and `most_variants` of a field are kept. `recombination` is the
     share of attempts that couple two parents by one of `kinds`, at a strength between `strengths`; the others vary the parameters of one; `perturbation` is
     their relative deviation. A child has at most `max_dim` variables, observes its response alone unless `observe_driver`, is judged by the tests of `chronos_dysts.attractors`,
@@ -108,7 +108,8 @@ class DiscoveryConfig:
         aside = {family: side for side in ("validation", "test") for name in getattr(split, side) for family in get_system(name).families}
         if self.founders is None:
             found = [get_system(name) for name in split.train]
-            return tuple(system for system in found if system.is_smooth and is_autonomous(system) and system.dim < self.max_dim)
+            return tuple(system for system in found
+                         if system.is_smooth and not system.timescales and is_autonomous(system) and system.dim < self.max_dim)
         found = [get_system(name) for name in sorted(set(self.founders))]
         for system in found:
             if system.is_delayed or not is_autonomous(system):
@@ -155,9 +156,10 @@ def distances(descriptors: np.ndarray, others: np.ndarray) -> np.ndarray:
     a, b = (np.atleast_2d(item) / np.array(list(UNITS.values())) for item in (descriptors, others))
     return np.sqrt(np.square(a[:, None] - b[None]).mean(-1))
 
-# %% ../nbs/32_discovery.ipynb #f17240b2
+# %% ../nbs/32_discovery.ipynb #3327d51b
 _TRANSIENT = 60  # periods
 _SIGMAS = 3.0
+_MOST_CONTRACTION = 100.0  # of the logarithm of a volume, in a period; beyond, steps and frames get so short that one system costs as much as dozens
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,8 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
         return [], {f"not made: {error}": config.variants}
     base, params = systems[0], np.array([system.parameter_values for system in systems])
     ensemble = integrate_ensemble(base, params, length=LENGTH, points_per_period=POINTS_PER_PERIOD, transient=_TRANSIENT)
-    verdict = validate(ensemble, config.battery())
+    stiff = contraction(ensemble) * base.period > _MOST_CONTRACTION
+    verdict = validate(ensemble, {"diverged": attractors.is_whole, "stiff": lambda ensemble, whole: whole & ~stiff} | dict(config.battery()))
     reasons = Counter(str(reason) for reason in verdict.reason if reason)
     lanes = np.flatnonzero(verdict.accepted)[:2 * config.most_variants]
     found = []
@@ -270,7 +273,7 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
         reasons["more variants"] += int(verdict.accepted.sum() - len(lanes) + max(sure.sum() - config.most_variants, 0))
         kept = np.flatnonzero(sure)[:config.most_variants]
         if len(kept):
-            full = lyapunov_spectrum(base, params[lanes[kept]], last[kept], periods=config.lyapunov_periods // 2, settle=10, method="twins", start=start)
+            full = lyapunov_spectrum(base, params[lanes[kept]], last[kept], periods=25, settle=5, method="twins", start=start)
             observed = ensemble.observed()
             for k, spectrum in zip(kept, full.exponents):
                 lane = lanes[k]
@@ -283,6 +286,18 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
                                    tuple(map(float, exponents)), float(largest.standard_errors[k, 0]),
                                    tuple(map(float, describe(system, observed[lane], exponents)))))
     return found, {reason: count for reason, count in reasons.items() if count}
+
+
+def contraction(ensemble: Ensemble) -> np.ndarray:
+    """Minus the mean divergence of the field along each trajectory, (batch,), per unit of time; by differences at 64 points."""
+    system, points = ensemble.system, np.linspace(0, len(ensemble.times) - 1, 64).astype(int)
+    x, p, t = ensemble.states[..., points], ensemble.params.T[..., None], ensemble.times[points]
+    total, field = 0.0, system.field()
+    with np.errstate(all="ignore"):
+        for i, scale in enumerate(system.scale or (1.0,) * system.dim):
+            ends = [field(np.moveaxis(x + sign * 1e-6 * scale * (np.arange(system.dim) == i)[:, None], 1, 0), t, p)[i] for sign in (1, -1)]
+            total = total - np.broadcast_to((ends[0] - ends[1]) / (2e-6 * scale), x[:, 0].shape).mean(-1)
+    return total
 
 
 def _settled(system: System, ensemble: Ensemble, lane: int) -> System:
@@ -387,8 +402,8 @@ def join_archives(archives: Sequence[str | Path], novelty: float = 0.0) -> list[
                 found[entry.name] = entry
     return list(found.values())
 
-# %% ../nbs/32_discovery.ipynb #c6fc347e
-ROUND, LAG = 32, 2  # attempts; rounds between parents and children
+# %% ../nbs/32_discovery.ipynb #686f7bc1
+ROUND, LAG = 16, 2  # attempts; rounds between parents and children
 GIVE_UP_AFTER = 320  # attempts without one that was accepted
 _ROUNDS = "rounds"
 

@@ -43,8 +43,8 @@ __all__ = ['ARCHIVE', 'GIVE_UP_AFTER', 'SkewConfig', 'GenerationConfig', 'read_s
 class SkewConfig:
     """Which skew products take the place of their founders; the section `skew` of `chronos-dysts generate`.
 
-    `n_pairs` different ordered pairs, 0 for none; where the systems are split, the shares are those of `scheme` or `test_fraction` and
-    `validation_fraction`, and both founders of a pair are on its side. `kind` is one or several of `skew.KINDS`, each pair draws one; the others as in `Coupling`.
+    `n_pairs` different ordered pairs, 0 for none; where the systems are split, both founders of a pair are on its side, and each side has its share of
+    all such pairs. Of the catalogue only smooth flows are paired, unless `systems` names others. `kind` is one or several of `skew.KINDS`, each pair draws one; the others as in `Coupling`.
     `with_founders`: the founders are made as well.
     """
     n_pairs: int = 0
@@ -159,16 +159,15 @@ class GenerationConfig:
         found = {split: [get_system(name) for name in names] for split, names in self._split_of_names(self.systems).items()}
         if not self.skew.n_pairs:
             return found
-        counts = {self.split: self.skew.n_pairs}
-        if self.split is None:
-            total = sum(map(len, found.values()))
-            counts = {split: round(self.skew.n_pairs * len(found[split]) / total) for split in ("test", "validation")}
-            counts = {"train": self.skew.n_pairs - sum(counts.values()), **counts}
+        pools = {split: [founder for founder in founders if not founder.is_delayed and (self.systems is not None or founder.is_smooth)]
+                 for split, founders in found.items()}
+        possible = {split: len(pool) * (len(pool) - 1) for split, pool in pools.items()}
+        counts = {split: round(self.skew.n_pairs * possible[split] / max(sum(possible.values()), 1)) for split in list(found)[1:]}
+        counts = {next(iter(found)): self.skew.n_pairs - sum(counts.values()), **counts}
         pairs = {}
-        for split, founders in found.items():
+        for split, pool in pools.items():
             rng = np.random.default_rng(np.random.SeedSequence([self.seed, stream_key("skew"), stream_key(split)]))
-            smooth = founders if self.systems is not None else [founder for founder in founders if founder.is_smooth]
-            pairs[split] = draw_pairs(smooth, counts[split], rng, self.skew.couplings(), observe_driver=self.skew.observe_driver)
+            pairs[split] = draw_pairs(pool, counts[split], rng, self.skew.couplings(), observe_driver=self.skew.observe_driver)
         return {split: (found[split] if self.skew.with_founders else []) + pairs[split] for split in found}
 
     def _split_of_names(self, names: Sequence[str] | None) -> dict[str, list[str]]:
