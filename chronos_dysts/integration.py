@@ -20,7 +20,7 @@ from .systems import System
 __all__ = ['Ensemble', 'integrate_ensemble', 'sample_initial_conditions']
 
 # %% ../nbs/10_integration.ipynb #7b70745e
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ensemble:
     """Trajectories of one flow on a common grid of times.
 
