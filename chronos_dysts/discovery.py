@@ -156,8 +156,8 @@ def distances(descriptors: np.ndarray, others: np.ndarray) -> np.ndarray:
     a, b = (np.atleast_2d(item) / np.array(list(UNITS.values())) for item in (descriptors, others))
     return np.sqrt(np.square(a[:, None] - b[None]).mean(-1))
 
-# %% ../nbs/32_discovery.ipynb #3327d51b
-_TRANSIENT = 60  # periods
+# %% ../nbs/32_discovery.ipynb #f931012e
+_TRANSIENT = 20  # periods, before the look ahead of the validator
 _SIGMAS = 3.0
 _MOST_CONTRACTION = 100.0  # of the logarithm of a volume, in a period; beyond, steps and frames get so short that one system costs as much as dozens
 
@@ -263,7 +263,8 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     lanes = np.flatnonzero(verdict.accepted)[:2 * config.most_variants]
     found = []
     if len(lanes):
-        last, start = ensemble.last_states[lanes], float(ensemble.times[-1])
+        ahead = attractors.look_ahead(ensemble, np.isin(np.arange(len(systems)), lanes))  # as the validator did, hundreds of periods on
+        last, start = ahead.last_states, float(ahead.times[-1])
         method = "variational" if not base.kinks & {"sign", "step"} else "twins"
         largest = lyapunov_spectrum(base, params[lanes], last, periods=config.lyapunov_periods, settle=10, directions=1, start=start, method=method)
         halves = largest.rates[:, 0].reshape(len(lanes), 2, -1).mean(2) if config.lyapunov_periods % 2 == 0 else largest.rates[:, 0].mean(1)[:, None]
@@ -301,7 +302,7 @@ def contraction(ensemble: Ensemble) -> np.ndarray:
 
 
 def _settled(system: System, ensemble: Ensemble, lane: int) -> System:
-    """The system with a state of its own attractor as `ic`, and the deviations on it as `scale`."""
+    """The system with the last state of its record as `ic`, and the deviations on it as `scale`."""
     states = ensemble.states[lane]
     grows = np.isin(system.variables, system.unbounded)
     scale = np.where(grows | (states.std(1) < 1e-9 * np.array(system.scale or 1.0)), system.scale or 1.0, states.std(1))
