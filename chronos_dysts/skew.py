@@ -45,7 +45,7 @@ def extent(system: System, *, transient: float = 20.0, periods: float = 100.0) -
     still = deviation < 1e-9 * scale
     return Extent(mean, np.where(still, scale, deviation), np.where(still | (flow <= 0), 2 * np.pi / system.period * scale, flow))
 
-# %% ../nbs/12_skew.ipynb #24610aa7
+# %% ../nbs/12_skew.ipynb #af699b5a
 KINDS = ("flow", "state", "network", "diffusive", "replacement")
 NORMALISATIONS = ("flow", "amplitude", "none")
 
@@ -85,7 +85,7 @@ class Coupling:
 
 
 # chosen in studies/skew_products.ipynb
-DEFAULT_STRENGTHS: Mapping[str, float] = {"flow": 0.3, "state": 0.3, "network": 0.3, "diffusive": 0.3, "replacement": 1.0}
+DEFAULT_STRENGTHS: Mapping[str, float] = {"flow": 0.1, "state": 0.1, "network": 0.1, "diffusive": 0.1, "replacement": 1.0}
 
 # %% ../nbs/12_skew.ipynb #a41e537b
 class _Renamed(ast.NodeTransformer):
