@@ -53,8 +53,9 @@ COMMANDS: dict[str, Command] = {
     "generate": Command(
         "chaotic flows, perturbed and integrated, as Arrow trajectories", "chronos_dysts.generation:generate", "generate",
         "chronos_dysts.generation:GenerationConfig",
-        later={"skew": "to mix two flows while training, chronos-dysts train 'augment.transforms=[RandomProjectedSkewTransform]'"},
-        examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096")),
+        open={"skew": "chronos_dysts.generation:SkewConfig"},
+        examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096",
+                  "chronos-dysts generate data_dir=pairs skew.n_pairs=100")),
     "verify": Command(
         "is a data set whole? checks every file", "chronos_dysts.store:run_verify", "verify", "chronos_dysts.store:StoreConfig",
         examples=("chronos-dysts verify data_dir=data",)),
@@ -65,9 +66,8 @@ COMMANDS: dict[str, Command] = {
         "shards into a file for each trajectory", "chronos_dysts.store:run_unpack", "unpack", "chronos_dysts.store:StoreConfig",
         examples=("chronos-dysts unpack data_dir=data",)),
     "discover": Command(
-        "new chaotic systems by mutation and recombination",
-        instead="chronos-dysts generate perturbation=0.2 n_params=32 draws other parameters for the flows of the catalogue and keeps those that are chaotic",
-        examples=("chronos-dysts generate perturbation=0.2 n_params=32",)),
+        "new chaotic systems by mutation and recombination", "chronos_dysts.discovery:discover", "discover", "chronos_dysts.discovery:DiscoveryConfig",
+        examples=("chronos-dysts discover n_systems=100", "chronos-dysts generate archive=discovered data_dir=bred split=train")),
     "train": Command(
         "a Chronos model, fine-tuned or from random weights", "chronos_dysts.training:train", "train", "chronos_dysts.training:TrainConfig",
         open={"train": "transformers:TrainingArguments"},
@@ -348,6 +348,9 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     changes: list[tuple[str, Any, str, str]] = []
     if config_dir is not None:
         own = Path(config_dir).expanduser() / file
+        recipe = Path(str(resources.files("chronos_dysts.configs"))) / "recipes" / str(config_dir)
+        if not own.parent.exists() and recipe.is_dir():
+            own = recipe / file
         if not own.is_file():
             there = sorted(path.name for path in own.parent.glob("*.y*ml")) if own.parent.is_dir() else None
             raise UsageError(f"--config-dir {config_dir}: " + ("there is no such folder" if there is None else
@@ -371,7 +374,7 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
 
 # %% ../nbs/95_cli.ipynb #bef6fb8a
 OPTIONS = (
-    ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ"),
+    ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: seed, panda-like, nano"),
     ("--quiet", "print nothing but errors"),
     ("--traceback", "show where an error was raised"),
     ("--help", "this text, or that of a command"),

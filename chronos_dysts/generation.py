@@ -28,15 +28,46 @@ from . import attractors
 from .attractors import validate
 from .integration import integrate_ensemble, sample_initial_conditions
 from .lyapunov import reference_exponents
+from .skew import Coupling, draw_pairs
 from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, read_record,
                                  read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
-from .systems import PANDA20, Split, System, get_system, perturb_parameters, split_systems, stream_key
+from .systems import PANDA20, Split, System, check_name, get_system, perturb_parameters, split_systems, stream_key
 
 # %% auto #0
-__all__ = ['GIVE_UP_AFTER', 'GenerationConfig', 'Piece', 'make_piece', 'processor', 'SystemReport', 'finish_system', 'generate']
+__all__ = ['ARCHIVE', 'GIVE_UP_AFTER', 'SkewConfig', 'GenerationConfig', 'read_systems', 'Piece', 'make_piece', 'processor',
+           'SystemReport', 'finish_system', 'generate']
 
 # %% ../nbs/31_generation.ipynb #4f89349f
+@dataclass(frozen=True)
+class SkewConfig:
+    """Which skew products take the place of their founders; the section `skew` of `chronos-dysts generate`.
+
+    `n_pairs` different ordered pairs, 0 for none; where the systems are split, both founders of a pair are on its side, and each side has its share of
+    all such pairs. Of the catalogue only smooth flows are paired, unless `systems` names others. `kind` is one or several of `skew.KINDS`, each pair draws one; the others as in `Coupling`.
+    `with_founders`: the founders are made as well.
+    """
+    n_pairs: int = 0
+    kind: str | Sequence[str] = "flow"
+    strength: float | None = None
+    normalisation: str = "flow"
+    reach: int | None = None
+    projection: str = "coordinates"
+    match_periods: bool | None = None
+    observe_driver: bool = False
+    with_founders: bool = False
+
+    def __post_init__(self):
+        if self.n_pairs < 0:
+            raise ValueError(f"skew.n_pairs has to be 0 or more, not {self.n_pairs}")
+        object.__setattr__(self, "kind", [self.kind] if isinstance(self.kind, str) else list(self.kind))
+        self.couplings()
+
+    def couplings(self) -> list[Coupling]:
+        """One coupling for each kind."""
+        return [Coupling(kind, self.strength, self.normalisation, self.reach, None, self.projection, self.match_periods) for kind in self.kind]
+
+
 @dataclass(frozen=True)
 class GenerationConfig:
     """What a data set is made of; the keys of `chronos-dysts generate`.
@@ -47,6 +78,8 @@ class GenerationConfig:
     parameter set that is wanted, or when not one of the first `GIVE_UP_AFTER` was accepted. `tests` is "default", "full" or the names of some.
     `keep_listed`: a system of the split "test" that was asked for by name, and that is not chaotic at its reference parameters, has to pass
     `attractors.EVALUATION_TESTS` only. `keep_rejected` writes `rejected/<system>.jsonl`: number, parameters and reason of each rejected draw.
+    `archive` is a folder of `chronos-dysts discover`, whose systems are made in the place of the catalogue's (`systems` names some of them); a split puts a
+    system where all of its founders are, and leaves out what has founders on two sides. `skew` makes skew products, see `SkewConfig`.
     `dtype` of the stored values; `pack` writes shards. `scheduler` None works in `workers` threads, "local-dask" in so many processes,
     "tcp://host:port" on a Dask cluster, whose workers write into `data_dir`: it has to be the same folder for all.
     """
@@ -61,6 +94,8 @@ class GenerationConfig:
     scheme: str | None = None
     test_fraction: float = 0.3
     validation_fraction: float = 0.1
+    archive: str | None = None
+    skew: SkewConfig = SkewConfig()
     keep_listed: bool = True
     perturbation: float = 0.05
     transient: float = 20.0
@@ -75,6 +110,10 @@ class GenerationConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "data_dir", str(self.data_dir))
+        if isinstance(self.skew, Mapping):
+            if unknown := sorted(set(self.skew) - {field.name for field in fields(SkewConfig)}):
+                raise ValueError(f"skew has no key {unknown[0]!r}; it has {', '.join(field.name for field in fields(SkewConfig))}")
+            object.__setattr__(self, "skew", SkewConfig(**self.skew))
         for name in ("n_params", "n_ics", "length", "tries_per_params", "workers"):
             if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
                 raise ValueError(f"{name} has to be a whole number of at least 1, not {getattr(self, name)!r}")
@@ -93,6 +132,8 @@ class GenerationConfig:
             raise ValueError(f"split has to be a plain folder name such as 'train' or 'test', not {self.split!r}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype has to be float32 or float64, not {self.dtype!r}")
+        if self.archive is not None and self.skew.n_pairs:
+            raise ValueError("archive and skew.n_pairs are two sources of systems: chronos-dysts discover recombines what it found, generate one of the two")
         if self.split is not None and self.scheme is not None:
             raise ValueError(f"split={self.split} puts all systems in one folder, scheme={self.scheme} shares them out: give one of the two")
         if not 1e-16 < self.tolerance < 1e-2:
@@ -111,16 +152,52 @@ class GenerationConfig:
             raise ValueError(f"generate has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
         return cls(**config)
 
-    def split_of_systems(self) -> dict[str, list[str]]:
-        """Which system is written where: {split: names}."""
+    def split_of_systems(self) -> dict[str, list[System]]:
+        """Which system is written where: {split: systems}. Raises ValueError for unknown names, and where pairs or an archive do not fit the split."""
+        if self.archive is not None:
+            return self._split_of_archive()
+        found = {split: [get_system(name) for name in names] for split, names in self._split_of_names(self.systems).items()}
+        if not self.skew.n_pairs:
+            return found
+        pools = {split: [founder for founder in founders if not founder.is_delayed and (self.systems is not None or founder.is_smooth)]
+                 for split, founders in found.items()}
+        possible = {split: len(pool) * (len(pool) - 1) for split, pool in pools.items()}
+        counts = {split: round(self.skew.n_pairs * possible[split] / max(sum(possible.values()), 1)) for split in list(found)[1:]}
+        counts = {next(iter(found)): self.skew.n_pairs - sum(counts.values()), **counts}
+        pairs = {}
+        for split, pool in pools.items():
+            rng = np.random.default_rng(np.random.SeedSequence([self.seed, stream_key("skew"), stream_key(split)]))
+            pairs[split] = draw_pairs(pool, counts[split], rng, self.skew.couplings(), observe_driver=self.skew.observe_driver)
+        return {split: (found[split] if self.skew.with_founders else []) + pairs[split] for split in found}
+
+    def _split_of_names(self, names: Sequence[str] | None) -> dict[str, list[str]]:
+        """{split: names of catalogue systems}."""
         if self.split is None:
-            split = split_systems(self.systems, scheme=self.scheme, test_fraction=self.test_fraction,
+            split = split_systems(names, scheme=self.scheme, test_fraction=self.test_fraction,
                                   validation_fraction=self.validation_fraction, seed=self.seed)
             return {name: list(getattr(split, name)) for name in ("train", "validation", "test")}
-        names = sorted(set(self.systems)) if self.systems is not None else sorted(split_systems(test_fraction=0, validation_fraction=0).train)
+        names = sorted(set(names)) if names is not None else sorted(split_systems(test_fraction=0, validation_fraction=0).train)
         for name in names:
             get_system(name)
         return {self.split: names}
+
+    def _split_of_archive(self) -> dict[str, list[System]]:
+        systems = {system.name: system for system in read_systems(self.archive)}
+        for name in self.systems or ():
+            check_name(name, systems, f"system of the archive {self.archive}")
+        chosen = [systems[name] for name in sorted(set(self.systems) if self.systems is not None else systems)]
+        if self.split is not None:
+            return {self.split: chosen}
+        side = {family: split for split, names in self._split_of_names(None).items() for name in names for family in get_system(name).families}
+        found: dict[str, list[System]] = {"train": [], "validation": [], "test": []}
+        for system in chosen:
+            sides = {side.get(family) for family in system.families}
+            if len(sides) == 1 and None not in sides:
+                found[sides.pop()].append(system)
+        if not any(found.values()):
+            raise ValueError(f"no system of {self.archive} has all its founders on one side of this split: "
+                             f"use the scheme, fractions and seed that it was made with, or split=train")
+        return found
 
     def battery(self) -> Mapping[str, attractors.AttractorTest]:
         """The tests of validity that `tests` names."""
@@ -130,13 +207,44 @@ class GenerationConfig:
 
     def tests_of(self, name: str, split: str) -> Mapping[str, attractors.AttractorTest]:
         """The tests that trajectories of the system `name` have to pass in this split."""
-        named = self.systems is not None or (self.scheme == "panda20" and name in PANDA20)
+        named = (self.systems is not None and self.archive is None) or (self.scheme == "panda20" and name in PANDA20)
         return attractors.EVALUATION_TESTS if self.keep_listed and split == "test" and named and _is_regular(name) else self.battery()
 
     def identity(self) -> dict:
         """What determines the trajectories: all keys but where they lie, in files or shards, and who works on them."""
         kept = {name: value for name, value in asdict(self).items() if name not in ("data_dir", "workers", "scheduler", "pack")}
-        return json.loads(json.dumps(kept | {"systems": sorted(set(self.systems)) if self.systems is not None else None}))
+        kept |= {"systems": sorted(set(self.systems)) if self.systems is not None else None}
+        kept |= {"archive": self.archive and checksum(_archive_file(self.archive)), "skew": kept["skew"] if self.skew.n_pairs else None}
+        return json.loads(json.dumps(kept))
+
+
+ARCHIVE = "archive.jsonl"
+
+
+def _archive_file(archive: str | Path) -> Path:
+    path = Path(archive) / ARCHIVE if Path(archive).is_dir() else Path(archive)
+    if not path.is_file():
+        raise FileNotFoundError(f"archive={archive}: there is no {path}; chronos-dysts discover output_dir={archive} makes one")
+    return path
+
+
+def read_systems(archive: str | Path) -> list[System]:
+    """The systems of an archive: a folder that `chronos-dysts discover` made, or a file with one JSON object {"system": …} a line.
+
+    Raises FileNotFoundError where there is none, ValueError for a line that holds no system, and for a name that comes twice.
+    """
+    found: dict[str, System] = {}
+    for number, line in enumerate(_archive_file(archive).read_text().splitlines(), 1):
+        try:
+            system = System.from_json(json.dumps(json.loads(line)["system"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"line {number} of {archive} holds no system: {error}") from None
+        if system.name in found and found[system.name] != system:
+            raise ValueError(f"{archive} has two different systems of the name {system.name!r} (line {number}): archives that are joined need different prefixes")
+        found[system.name] = system
+    if not found:
+        raise ValueError(f"the archive {archive} is empty")
+    return list(found.values())
 
 
 def _is_regular(name: str) -> bool:
@@ -162,9 +270,9 @@ def _block(system: System, config: GenerationConfig) -> int:
 
 
 @lru_cache(maxsize=64)
-def _attractor(name: str, seed: int, count: int) -> np.ndarray:
-    rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("attractor"), stream_key(name)]))
-    return sample_initial_conditions(get_system(name), rng, count, periods=64)
+def _attractor(system: System, seed: int, count: int) -> np.ndarray:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("attractor"), stream_key(system.name)]))
+    return sample_initial_conditions(system, rng, count, periods=64)
 
 
 def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +281,7 @@ def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> 
     Raises ValueError where the flow has no attractor at its reference parameters.
     """
     params, ics = [], []
-    attractor = _attractor(system.name, config.seed, max(256, config.n_ics))
+    attractor = _attractor(system, config.seed, max(256, config.n_ics))
     for k in numbers:
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("generation"), stream_key(system.name), int(k)]))
         params.append(perturb_parameters(system, rng, config.perturbation)[0])
@@ -196,9 +304,9 @@ class Piece:
     failure: str = ""
 
 
-def make_piece(name: str, split: str, config: GenerationConfig, numbers: Sequence[int]) -> Piece:
+def make_piece(system: System, split: str, config: GenerationConfig, numbers: Sequence[int]) -> Piece:
     """Draw, integrate, judge and write the draws `numbers` of a system, all or nothing; the file is in the folder `pieces` of the data set."""
-    data_dir, system = Path(config.data_dir), get_system(name)
+    data_dir, name = Path(config.data_dir), system.name
     if not (data_dir / MANIFEST).exists():
         raise FileNotFoundError(f"{platform.node()} does not see {data_dir / MANIFEST}: all workers need the same data_dir, on a disk that they share")
     path = data_dir / PIECES / name / f"{numbers[0]}-{numbers[-1]}.piece"
@@ -274,7 +382,7 @@ class SystemReport:
 @dataclass(eq=False)
 class _Job:
     """A system at work: its pieces so far, in any order, and what follows from those that join up."""
-    name: str
+    system: System
     split: str
     config: GenerationConfig
     block: int
@@ -326,13 +434,13 @@ class _Job:
         return numbers
 
 
-def finish_system(name: str, split: str, config: GenerationConfig, status: str, tried: int, rejected: Mapping[str, int], accepted: Sequence[int],
+def finish_system(system: System, split: str, config: GenerationConfig, status: str, tried: int, rejected: Mapping[str, int], accepted: Sequence[int],
                   whole: Mapping[str, str], wanted: Sequence[str] | None) -> SystemReport:
     """Bring the accepted draws of a system from its pieces to files, or shards, and write its record.
 
     `whole` are the files that are there already, `wanted` those to be written, default all.
     """
-    data_dir, system, folder = Path(config.data_dir), get_system(name), Path(config.data_dir) / PIECES / name
+    data_dir, name, folder = Path(config.data_dir), system.name, Path(config.data_dir) / PIECES / system.name
     pieces = {}
     for record in sorted(folder.glob("[!.]*.json")):
         piece = _read_piece(record)
@@ -398,15 +506,15 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
         workers = stack.enter_context(_workers(config))
         stack.enter_context(locked(config.data_dir))
         _claim_directory(config, manifest, console)
-        work = [(name, split) for split, names in splits.items() for name in names]
-        work.sort(key=lambda item: get_system(item[0]).is_smooth)  # flows with kinks take longest: nobody waits for them at the end
+        work = [(system, split) for split, systems in splits.items() for system in systems]
+        work.sort(key=lambda item: item[0].is_smooth)  # flows with kinks take longest: nobody waits for them at the end
         console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
         reports = sorted(_work_through(work, replace(config, data_dir=str(Path(config.data_dir).absolute())), workers, console),
                          key=lambda report: report.name)
         shutil.rmtree(Path(config.data_dir) / PIECES, ignore_errors=True)  # every system is finished
         there = read_record(Path(config.data_dir) / MANIFEST)
-        counts = {split: {"systems": len(names), "parameter_sets": sum(r.trajectories // config.n_ics for r in reports if r.split == split),
-                          "trajectories": sum(r.trajectories for r in reports if r.split == split)} for split, names in splits.items()}
+        counts = {split: {"systems": len(systems), "parameter_sets": sum(r.trajectories // config.n_ics for r in reports if r.split == split),
+                          "trajectories": sum(r.trajectories for r in reports if r.split == split)} for split, systems in splits.items()}
         if there.get("counts") != counts:
             write_record({**there, "counts": counts}, Path(config.data_dir) / MANIFEST)
     _print_summary(reports, splits, config, console)
@@ -443,7 +551,7 @@ def _workers(config: GenerationConfig) -> Iterator[tuple[Executor, int]]:
         yield client.get_executor(pure=False, retries=3), max(1, sum(client.nthreads().values()))
 
 
-def _work_through(work: Sequence[tuple[str, str]], config: GenerationConfig, workers: tuple[Executor, int], console: Console) -> Iterator[SystemReport]:
+def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, workers: tuple[Executor, int], console: Console) -> Iterator[SystemReport]:
     """All systems to their end, as many pieces at a time as there are workers, and some in waiting."""
     executor, count = workers
     jobs, running, told, began = [], {}, time.monotonic(), time.monotonic()
@@ -457,10 +565,10 @@ def _work_through(work: Sequence[tuple[str, str]], config: GenerationConfig, wor
                 while len(running) < 2 * count:
                     step = next((step for job in jobs if (step := _next_step(job))), None)
                     if step is None:
-                        name, split = next(waiting, (None, None))
-                        if name is None:
+                        system, split = next(waiting, (None, None))
+                        if system is None:
                             break
-                        found = _resume(name, split, config)
+                        found = _resume(system, split, config)
                         if isinstance(found, SystemReport):
                             done += config.n_params
                             yield found
@@ -468,7 +576,7 @@ def _work_through(work: Sequence[tuple[str, str]], config: GenerationConfig, wor
                             jobs.append(found)
                         continue
                     job, function, *arguments = step
-                    running[executor.submit(function, job.name, job.split, config, *arguments)] = job
+                    running[executor.submit(function, job.system, job.split, config, *arguments)] = job
                     job.running += 1
                 if not running:
                     return
@@ -503,15 +611,15 @@ def _next_step(job: _Job) -> tuple | None:
     return (job, make_piece, numbers) if numbers else None
 
 
-def _resume(name: str, split: str, config: GenerationConfig) -> SystemReport | _Job:
+def _resume(system: System, split: str, config: GenerationConfig) -> SystemReport | _Job:
     """What there is of a system: all of it, mended where files were damaged, or the pieces that were made before."""
-    data_dir, system = Path(config.data_dir), get_system(name)
+    data_dir, name = Path(config.data_dir), system.name
     folder, path = data_dir / PIECES / name, data_dir / "systems" / f"{name}.json"
-    job = _Job(name, split, config, _block(system, config))
+    job = _Job(system, split, config, _block(system, config))
     if path.exists():
         try:
             record = read_record(path)
-            report = _mended(record, name, split, config, job.block)
+            report = _mended(record, system, split, config, job.block)
             shutil.rmtree(folder, ignore_errors=True)
             return report
         except ValueError:  # a damaged record, or a damaged file that comes out otherwise on this processor
@@ -522,7 +630,7 @@ def _resume(name: str, split: str, config: GenerationConfig) -> SystemReport | _
     return job
 
 
-def _mended(record: Mapping, name: str, split: str, config: GenerationConfig, block: int) -> SystemReport:
+def _mended(record: Mapping, system: System, split: str, config: GenerationConfig, block: int) -> SystemReport:
     """The report of a finished system; files that are damaged or gone are made again from their own draws."""
     data_dir = Path(config.data_dir)
     rejected_file = record.get("rejected_file", {})
@@ -532,15 +640,16 @@ def _mended(record: Mapping, name: str, split: str, config: GenerationConfig, bl
     if bad := [file for file in record["files"] if file not in whole]:
         numbers = sorted({record["accepted"][k // config.n_ics] for file in bad for k in samples_of(file)})
         for k in range(0, len(numbers), block):
-            if any(make_piece(name, split, config, numbers[k:k + block]).reasons):
+            if any(make_piece(system, split, config, numbers[k:k + block]).reasons):
                 raise ValueError("a draw is judged otherwise on this processor")
-        return finish_system(name, split, config, record["status"], record["tried"], record["rejected"], record["accepted"], whole, bad)
-    return SystemReport(name, split, record["status"], record["files"], record["tried"], record["rejected"])
+        return finish_system(system, split, config, record["status"], record["tried"], record["rejected"], record["accepted"], whole, bad)
+    return SystemReport(system.name, split, record["status"], record["files"], record["tried"], record["rejected"])
 
 
-def _manifest(config: GenerationConfig, splits: Mapping[str, Sequence[str]]) -> dict:
-    return {"format": "chronos-dysts data set 2", "config": config.identity(), "seed": config.seed, "split": dict(splits),
-            "families": {name: list(get_system(name).families) for names in splits.values() for name in names}}
+def _manifest(config: GenerationConfig, splits: Mapping[str, Sequence[System]]) -> dict:
+    return {"format": "chronos-dysts data set 2", "config": config.identity(), "seed": config.seed,
+            "split": {split: [system.name for system in systems] for split, systems in splits.items()},
+            "families": {system.name: list(system.families) for systems in splits.values() for system in systems}}
 
 
 def _check_directory(config: GenerationConfig, manifest: Mapping) -> None:

@@ -132,7 +132,8 @@ def tangent_system(system: System, directions: int | None = None) -> System:
     vectors = tuple(float(s) if i == j % system.dim else 0.0 for j in range(count) for i, s in enumerate(scale))
     return System(name=f"{system.name} with {count} tangents", variables=system.variables + sum(names, ()), equations=texts,
                   parameters=system.parameters, ic=(system.ic or (0.0,) * system.dim) + vectors, period=system.period,
-                  families=system.families, definitions=definitions, unbounded=system.unbounded, scale=scale * (count + 1))
+                  families=system.families, definitions=definitions, unbounded=system.unbounded, scale=scale * (count + 1),
+                  timescales=system.timescales)
 
 
 def jacobian(system: System, x, t=0.0) -> np.ndarray:

@@ -110,6 +110,10 @@ class System:
     In a delay system x'(t) = f(x(t), x(t - tau), t; p), `delays` holds a triple (symbol, variable, parameter) for each
     delayed value: in the equations the symbol stands for the variable, as it was the parameter's time ago. The state of
     such a system is a piece of history; `ic` is then a constant one.
+
+    `timescales` are expressions in the parameters: times that an integrator's steps have to resolve besides the period. `tied`
+    are pairs (parameter, expression) that hold at any parameters; `fixed` names parameters that are not the flow's own to vary, such as the units in
+    which two flows are coupled. `perturb_parameters` keeps to both.
     """
     name: str
     variables: tuple[str, ...]
@@ -123,6 +127,9 @@ class System:
     unbounded: tuple[str, ...] = ()
     scale: tuple[float, ...] = ()
     delays: tuple[tuple[str, str, str], ...] = ()
+    timescales: tuple[str, ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self):
         if len(self.equations) != len(self.variables):
@@ -141,7 +148,14 @@ class System:
                 raise ValueError(f"{self.name}: the delayed value {symbol!r} has the name of something else")
             if not (np.ndim(self.params[parameter]) == 0 and self.params[parameter] > 0):
                 raise ValueError(f"{self.name}: the delay {parameter!r} has to be a positive number, not {self.params[parameter]}")
-        self._bind_field, self._bind_observables  # parse now, so that a bad equation is refused here
+        for name in (*self.fixed, *(name for name, _ in self.tied)):
+            check_name(name, (*self.params, *self.parameter_names), f"parameter of {self.name}")
+        self._bind_field, self._bind_observables, self._of_parameters  # parse now, so that a bad equation is refused here
+        if not all(value > 0 and np.isfinite(value) for value in self.shortest_times()):
+            raise ValueError(f"{self.name}: the times {', '.join(self.timescales)} have to be positive, not {self.shortest_times()}")
+
+    def __reduce__(self):  # compiled expressions stay where they were compiled
+        return System, tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
     @property
     def dim(self) -> int:
@@ -219,6 +233,16 @@ class System:
         return _compile(self.equations, self.definitions, symbols, self.parameter_names)
 
     @cached_property
+    def _of_parameters(self):
+        """Functions of the parameters alone: `timescales`, then the right-hand sides of `tied`."""
+        expressions = self.timescales + tuple(text for _, text in self.tied)
+        return _compile(expressions, (), (), self.parameter_names)(NUMPY_FUNCTIONS)
+
+    def shortest_times(self) -> tuple[float, ...]:
+        """The values of `timescales` at these parameters, in the flow's units of time."""
+        return tuple(float(value) for value in self._of_parameters((), 0.0, self.parameter_values)[:len(self.timescales)])
+
+    @cached_property
     def _bind_observables(self):
         return _compile(self.observables or self.variables, self.definitions, self.variables, self.parameter_names)
 
@@ -284,7 +308,7 @@ class System:
                 raise KeyError("format")
             fields["parameters"] = tuple((name, _freeze(value)) for name, value in fields["parameters"])
             fields["definitions"] = tuple((name, value) for name, value in fields["definitions"])
-            fields["delays"] = tuple(tuple(delay) for delay in fields.get("delays", ()))
+            fields |= {name: tuple(tuple(item) for item in fields.get(name, ())) for name in ("delays", "tied")}
             return System(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"this is not the JSON of a system ({error!r}): {text[:60]!r}…") from None
@@ -493,7 +517,12 @@ def trace(name: str) -> System:
                   definitions=definitions, observables=texts[dim:],
                   unbounded=tuple(variables[i] for i in meta["unbounded_indices"]),
                   scale=tuple(float(s) if np.isfinite(s) and s > 0 else 1.0 for s in meta["std"][:dim]) if "std" in meta else (),
-                  delays=delays)
+                  delays=delays, timescales=_TIMESCALES.get(name, ()), tied=_TIED.get(name, ()))
+
+
+# where a drive switches faster than the flow turns
+_TIMESCALES = dict.fromkeys(("BlinkingRotlet", "BlinkingVortex", "LidDrivenCavityFlow", "InteriorSquirmer"), ("tau",))
+_TIED = {"ExcitableCell": (("amvo", "ar*amvb"), ("anvo", "ar*anvb"))}  # else 0/0 where a gate's voltage is crossed
 
 
 @lru_cache(maxsize=1)
@@ -658,7 +687,6 @@ def stream_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 # %% ../nbs/00_systems.ipynb #47dfd233
-_TIED_PARAMETERS = {"ExcitableCell": {"amvo": ("ar", "amvb"), "anvo": ("ar", "anvb")}}
 _CLOSEST = 0.05  # a bounded parameter comes no nearer to zero than this share of its reference
 
 
@@ -714,15 +742,16 @@ def perturb_parameters(system: System, rng: np.random.Generator, scale: float, c
     """`count` parameter sets p (1 + scale N(0, 1)), shape (count, n_parameters), in the order of `parameter_names`.
 
     With `keep_sign` no parameter changes its sign (the factor is reflected at 0). `bounded_parameters` keep it in any case,
-    and at least 0.05 of their reference value (the factor is reflected there). Raises ValueError for a negative scale.
+    and at least 0.05 of their reference value (the factor is reflected there). What is `fixed` in the system stays, what is `tied` follows.
+    Raises ValueError for a negative scale.
     """
     if not (scale >= 0 and np.isfinite(scale)):
         raise ValueError(f"the scale of a perturbation has to be finite and not negative, not {scale}")
     factors = 1 + scale * rng.standard_normal((count, len(system.parameter_names)))
     bounded = np.array([name in bounded_parameters(system) for name in system.parameter_names], bool)
     factors = np.where(bounded, _CLOSEST + np.abs(factors - _CLOSEST), np.abs(factors) if keep_sign else factors)
-    values = system.parameter_values * factors
-    column = {name: i for i, name in enumerate(system.parameter_names)}
-    for tied, (a, b) in _TIED_PARAMETERS.get(system.name, {}).items():
-        values[:, column[tied]] = values[:, column[a]] * values[:, column[b]]
+    fixed = np.array([name in system.fixed or name.split("[")[0] in system.fixed for name in system.parameter_names], bool)
+    values = system.parameter_values * np.where(fixed, 1.0, factors)
+    for k, (name, _) in enumerate(system.tied, len(system.timescales)):
+        values[:, system.parameter_names.index(name)] = system._of_parameters((), 0.0, values.T)[k]
     return values

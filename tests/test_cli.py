@@ -292,11 +292,6 @@ def test_a_mistake_names_the_thing_the_file_and_the_mend(command, words, parts, 
     assert list(in_an_empty_folder.iterdir()) == []
 
 
-def test_a_setting_of_a_later_version_says_so(run):
-    result = run("generate", "skew.n_pairs=3")
-    assert result[0] == 3 and "'skew.n_pairs' is not made yet" in one_error(*result)
-
-
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -478,9 +473,14 @@ def test_scripts_answer_help_and_refuse_mistakes(name, in_an_empty_folder):
     assert wrong.returncode == 2 and "did you mean 'seed'?" in one_error(wrong.returncode, wrong.stdout, wrong.stderr)
 
 
-def test_skew_products_are_not_made_yet(in_an_empty_folder):
-    done = shell(sys.executable, ROOT / "scripts/skew_product.py", env={"PYTHONPATH": ""}, cwd=in_an_empty_folder)
-    assert done.returncode == 3 and "not made yet" in one_error(done.returncode, done.stdout, done.stderr)
+def test_the_script_of_skew_products_draws_ten_pairs_or_as_many_as_it_is_told(in_an_empty_folder):
+    words = ["systems=[Lorenz,Chen,Thomas]", "split=train", "skew.n_pairs=2", "n_params=1", "length=64", "data_dir=pairs"]
+    done = shell(sys.executable, ROOT / "scripts/skew_product.py", *words, env={"PYTHONPATH": ""}, cwd=in_an_empty_folder)
+    assert done.returncode == 0, done.stderr
+    made = sorted(path.parent.name for path in (in_an_empty_folder / "pairs/train").rglob("*.arrow"))
+    assert len(made) == 2 and all("_drives_" in name for name in made)
+    wrong = shell(sys.executable, ROOT / "scripts/skew_product.py", "skew.kind=flows", env={"PYTHONPATH": ""}, cwd=in_an_empty_folder)
+    assert wrong.returncode == 1 and "did you mean 'flow'?" in one_error(wrong.returncode, wrong.stdout, wrong.stderr)
 
 
 def test_run_finetune_passes_on_what_it_is_given(in_an_empty_folder):

@@ -26,13 +26,11 @@ class Outcome(IntEnum):
 # %% ../../nbs/06_engines.ipynb #651bcf01
 STEPS_PER_PERIOD = 64
 GUARD_DEVIATIONS = 1e3
-_SWITCHING_TIME = {"BlinkingRotlet": "tau", "LidDrivenCavityFlow": "tau", "InteriorSquirmer": "tau"}
 
 
 def longest_step(system: System) -> float:
     """The cap on an integrator's step, in the flow's units of time."""
-    scales = [system.period] + [system.params[_SWITCHING_TIME[family]] for family in system.families if family in _SWITCHING_TIME]
-    return min(scales) / STEPS_PER_PERIOD
+    return min((system.period, *system.shortest_times())) / STEPS_PER_PERIOD
 
 
 def guard_radii(system: System) -> np.ndarray:

@@ -1,0 +1,247 @@
+"""Discovery: the same archive from any number of workers and after any kill; nobody's ancestor is a test system; chaos that is there again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from chronos_dysts import discovery
+from chronos_dysts.discovery import ARCHIVE, UNITS, Attempt, Archive, DiscoveryConfig, Entry, describe, discover, distances, join_archives, read_archive, try_out
+from chronos_dysts.generation import GenerationConfig, generate, read_systems
+from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
+from chronos_dysts.lyapunov import lyapunov_spectrum
+from chronos_dysts.store import open_store, read_manifest, verify
+from chronos_dysts.systems import System, catalogue, get_system, split_systems
+
+QUIET = Console(quiet=True)
+ROOT = Path(__file__).resolve().parent.parent
+FOUNDERS = ["Aizawa", "Halvorsen", "Thomas"]
+SMALL = dict(n_systems=6, founders=FOUNDERS, test_fraction=0.0, validation_fraction=0.0, max_dim=6, lyapunov_periods=60, kinds=["state", "diffusive"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_rounds():
+    """Rounds of four attempts: a search of some seconds has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discovery, "ROUND", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def found(small_rounds, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("discovery") / "found"
+    discover(DiscoveryConfig(str(folder), **SMALL), QUIET)
+    return folder
+
+
+def test_what_is_found_is_chaotic_again_from_another_state_at_another_tolerance(found):
+    for entry in read_archive(found):
+        assert 0 < entry.interval[0] < entry.exponents[0] < entry.interval[1] and list(entry.exponents[1:]) == sorted(entry.exponents[1:], reverse=True)
+        start = integrate_ensemble(entry.system, ics=np.array([entry.system.ic]) * (1 + 1e-3), length=1, transient=50, tolerance=1e-9)
+        again = lyapunov_spectrum(entry.system, ics=start.last_states, periods=60, directions=1, tolerance=1e-9)
+        assert again.exponents[0, 0] > 2 * again.standard_errors[0, 0]
+        assert abs(again.exponents[0, 0] - entry.exponents[0]) < 6 * np.hypot(again.standard_errors[0, 0], entry.standard_error)
+
+
+def test_genealogies_lead_to_founders_and_families_are_theirs(found):
+    entries = {entry.name: entry for entry in read_archive(found)}
+    for entry in entries.values():
+        names = set()
+        for parent in entry.parents:
+            names |= {parent} if parent in FOUNDERS else set(entries[parent].founders)
+        assert set(entry.founders) == names <= set(FOUNDERS)
+        assert set(entry.system.families) == {family for name in names for family in get_system(name).families}
+        assert len(entry.parents) == (1 if entry.kind == "mutation" else 2) and entry.system.dim <= 6
+
+
+def test_at_least_half_are_vector_fields_of_their_own_and_all_are_apart(found):
+    entries = read_archive(found)
+    fields = [entry.field for entry in entries]
+    assert max(fields.count(item) for item in fields) <= 2
+    apart = distances(np.array([e.descriptors for e in entries]), np.array([e.descriptors for e in entries]))
+    assert (apart[np.triu_indices(len(entries), 1)] >= 0.15).all()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_and_a_longer_search_leave_no_trace(found, tmp_path, workers):
+    config = DiscoveryConfig(str(tmp_path / "again"), **SMALL | {"n_systems": 2, "workers": workers})
+    discover(config, QUIET)
+    discover(replace(config, n_systems=6), QUIET)
+    assert (tmp_path / "again" / ARCHIVE).read_bytes() == (found / ARCHIVE).read_bytes()
+
+
+def test_dask_makes_the_same_archive(found, tmp_path):
+    pytest.importorskip("distributed")
+    discover(DiscoveryConfig(str(tmp_path / "again"), **SMALL, scheduler="local-dask"), QUIET)
+    assert (tmp_path / "again" / ARCHIVE).read_bytes() == (found / ARCHIVE).read_bytes()
+
+
+def test_after_a_kill_the_same_command_carries_on(found, tmp_path):
+    folder = tmp_path / "again"
+    words = [f"{key}={json.dumps(value).replace(' ', '').replace(chr(34), '')}" for key, value in SMALL.items()]
+    command = [sys.executable, "-m", "chronos_dysts.cli", "discover", f"output_dir={folder}", *words]
+    code = f"import sys; from chronos_dysts import discovery; from chronos_dysts.cli import main; discovery.ROUND = 4; sys.exit(main({command[3:]!r}))"
+    for wait_for in ("rounds/00000.json", "rounds/00001.json"):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        while not (folder / wait_for).exists() and process.poll() is None:
+            time.sleep(0.05)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    (folder / "rounds" / ".00001.json.x.tmp").write_text("{")  # what a kill in the middle of a write leaves
+    (folder / "rounds" / "00000.json").write_bytes((folder / "rounds" / "00000.json").read_bytes()[:-20])  # and a damaged round
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (folder / ARCHIVE).read_bytes() == (found / ARCHIVE).read_bytes() and not list(folder.rglob("*.tmp"))
+
+
+def test_default_founders_are_of_training_families_only():
+    for changes in ({}, {"seed": 4}, {"scheme": "panda20"}, {"scheme": "7-90-30"}):
+        config = DiscoveryConfig(**changes)
+        split = split_systems(scheme=config.scheme, seed=config.seed)
+        aside = {family for side in (split.test, split.validation) for name in side for family in get_system(name).families}
+        founders = config.chosen_founders()
+        assert len(founders) > 30 and not aside & {family for system in founders for family in system.families}
+        archive = Archive(founders, config)
+        for number in range(50):
+            _, parents, names = archive.next_attempt(number, 0)
+            assert not aside & {family for system in parents for family in system.families} and set(names) <= set(split.train)
+
+
+def test_attempts_depend_on_their_number_alone():
+    config = DiscoveryConfig(**SMALL)
+    archive = Archive(config.chosen_founders(), config)
+    attempts = [archive.next_attempt(number, 0)[0] for number in range(40)]
+    assert attempts == [Archive(config.chosen_founders(), config).next_attempt(number, 0)[0] for number in range(40)]
+    assert 20 < sum(len(attempt.parents) == 2 for attempt in attempts) < 40
+    recombined = next(attempt for attempt in attempts if len(attempt.parents) == 2)
+    parents = [get_system(name) for name in recombined.parents]
+    systems = discovery.candidates(recombined, parents, config)
+    assert len({discovery.field_of(system) for system in systems}) == 1 and len({system.parameters for system in systems}) == 8
+
+
+def test_descriptors_do_not_depend_on_units_and_tell_flows_apart():
+    def of(name, seed, factor=1.0):
+        system = get_system(name)
+        ics = sample_initial_conditions(system, np.random.default_rng(seed), 1)
+        x = integrate_ensemble(system, ics=ics, length=discovery.LENGTH, points_per_period=discovery.POINTS_PER_PERIOD).observed()[0]
+        return describe(system, factor * x + 3, np.array([0.5, 0.0, -3.0]) / system.period)
+    lorenz = of("Lorenz", 0)
+    assert len(lorenz) == len(UNITS) and np.isfinite(lorenz).all()
+    np.testing.assert_allclose(of("Lorenz", 0, -7.0), lorenz, rtol=1e-6, atol=1e-9)
+    same, others = distances(lorenz, of("Lorenz", 1))[0, 0], [distances(lorenz, of(name, 0))[0, 0] for name in ("Rossler", "Thomas", "HyperRossler", "Duffing")]
+    assert same < 0.25 < min(others)
+
+
+def test_an_archive_is_a_source_of_data(found, tmp_path):
+    config = GenerationConfig(str(tmp_path / "data"), archive=str(found), split="train", n_params=1, n_ics=2, perturbation=0.0, length=128, points_per_period=32, tries_per_params=3)
+    reports = generate(config, QUIET)
+    entries = {entry.name: entry for entry in read_archive(found)}
+    manifest = read_manifest(tmp_path / "data")
+    assert not verify(tmp_path / "data") and {report.name for report in reports} == set(entries)
+    assert sum(report.status == "complete" for report in reports) >= len(entries) - 1  # at most one loses its chaos on the way
+    assert all(manifest["families"][name] == list(entry.system.families) for name, entry in entries.items())
+    item = open_store(tmp_path / "data")[0]
+    again = integrate_ensemble(entries[item.system].system.with_params(item.params), ics=item.ic, length=16, dt=item.dt, start=item.t0).observed()[0]
+    assert np.abs(again - item.target[:, :16]).max() < 1e-4 * np.abs(item.target).max()
+    with pytest.raises(FileExistsError, match="another configuration"):
+        generate(replace(config, archive=None, systems=["Lorenz"]), QUIET)
+
+
+def test_a_split_keeps_an_archive_on_the_side_of_all_its_founders(found, tmp_path):
+    entries = read_archive(found)
+    for seed in range(20):
+        config = GenerationConfig(str(tmp_path / "data"), archive=str(found), seed=seed, n_params=1)
+        split = split_systems(seed=seed)
+        try:
+            sides = config.split_of_systems()
+        except ValueError as error:
+            assert "founders on one side" in str(error)
+            continue
+        for side, systems in sides.items():
+            families = {get_system(name).families[0] for name in getattr(split, side)}
+            assert all(set(system.families) <= families for system in systems)
+            assert {s.name for s in systems} == {e.name for e in entries if set(e.system.families) <= families}
+
+
+def test_incompatible_and_damaged_archives_are_named(found, tmp_path):
+    lines = (found / ARCHIVE).read_text().splitlines()
+    with pytest.raises(FileNotFoundError, match="chronos-dysts discover"):
+        read_systems(tmp_path)
+    (tmp_path / ARCHIVE).write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        read_systems(tmp_path)
+    (tmp_path / ARCHIVE).write_text(lines[0] + "\n" + lines[1][:200] + "\n")
+    for read in (read_systems, read_archive):
+        with pytest.raises(ValueError, match="line 2"):
+            read(tmp_path)
+    other = json.loads(lines[0])
+    other["descriptors"]["more"] = 1.0
+    (tmp_path / ARCHIVE).write_text(json.dumps(other) + "\n")
+    with pytest.raises(ValueError, match="made by another version"):
+        read_archive(tmp_path)
+    other = json.loads(lines[0])
+    other["system"]["period"] *= 2
+    (tmp_path / ARCHIVE).write_text(json.dumps(other) + "\n")
+    with pytest.raises(ValueError, match="another prefix"):
+        join_archives([found, tmp_path])
+    (tmp_path / ARCHIVE).write_text(json.dumps(other | {"system": other["system"] | {"name": "E1"}}) + "\n" + lines[1] + "\n")
+    assert len(join_archives([found, tmp_path])) == 7 and len(join_archives([found, tmp_path], novelty=1e3)) == 1
+    (tmp_path / ARCHIVE).write_text(json.dumps(other) + "\n" + lines[0] + "\n")
+    with pytest.raises(ValueError, match="two different systems"):
+        read_systems(tmp_path)
+
+
+def test_a_search_that_finds_nothing_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(discovery, "GIVE_UP_AFTER", 16)
+    config = DiscoveryConfig(str(tmp_path / "found"), **SMALL | {"kinds": ["flow"], "strengths": [1e5, 1e6], "recombination": 1.0, "founders": ["Aizawa", "Rossler"]})
+    with pytest.raises(ValueError, match="not one system was found in .* attempts: .* diverged"):
+        discover(config, QUIET)
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"n_systems": 0}, "n_systems"), ({"kinds": ["flw"]}, "did you mean 'flow'"), ({"strengths": [1]}, "least and the largest"), ({"recombination": 2}, "recombination"),
+    ({"prefix": "a/b"}, "prefix"), ({"founders": []}, "empty"), ({"founders": ["MackeyGlass"]}, "delay"), ({"founders": ["Lorentz"]}, "did you mean"), ({"n_system": 3}, "no key")])
+def test_bad_settings_are_named(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        discover({"output_dir": str(tmp_path / "found"), "test_fraction": 0.0, "validation_fraction": 0.0, **changes}, QUIET)
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_founder_of_a_test_family_is_refused(tmp_path):
+    test = split_systems(seed=0).test
+    with pytest.raises(ValueError, match="sets aside for test"):
+        discover({"output_dir": str(tmp_path / "found"), "founders": [next(name for name in test if name != "Torus")]}, QUIET)
+
+
+def test_a_folder_of_something_else_is_left_alone(found, tmp_path):
+    with pytest.raises(FileExistsError, match="another search"):
+        discover(DiscoveryConfig(str(found), **SMALL | {"seed": 1}), QUIET)
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        discover(DiscoveryConfig(str(tmp_path), **SMALL), QUIET)
+
+
+@pytest.mark.parametrize("name", ["seed", "panda-like", "nano"])
+def test_recipes_are_configurations_of_their_commands(name):
+    from omegaconf import OmegaConf
+
+    from chronos_dysts.cli import compose
+
+    config = GenerationConfig.from_mapping(OmegaConf.to_container(compose("generate", (), name)))
+    assert config.data_dir == f"corpora/{name}"
+    if name == "panda-like":
+        assert config.length / config.points_per_period == 40 and config.scheme == "panda20"
+        sides = {split: [system.name for system in systems] for split, systems in replace(config, skew=replace(config.skew, n_pairs=40)).split_of_systems().items()}
+        assert sum("_drives_" in name for names in sides.values() for name in names) == 40
+    if name == "nano":
+        bred = DiscoveryConfig.from_mapping(OmegaConf.to_container(compose("discover", (), name)))
+        assert bred.output_dir == config.archive
