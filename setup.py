@@ -100,7 +100,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']},<3.14",
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={cfg["lib_name"]: ["configs/*.yaml", "data/*.json"]},
+    package_data={cfg["lib_name"]: ["configs/*.yaml", "data/*.json", "data/*.csv"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={

@@ -76,7 +76,8 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "forecasts of stored trajectories beside the baselines: rows, summary, report", "chronos_dysts.evaluation:run_evaluation", "evaluation",
         "chronos_dysts.evaluation:EvaluationConfig",
-        examples=("chronos-dysts evaluate model_id=runs/first/final", "chronos-dysts evaluate systems=Lorenz split=train prediction_length=256 output_dir=lorenz")),
+        examples=("chronos-dysts evaluate model_id=runs/first/final", "chronos-dysts evaluate systems=Lorenz split=train prediction_length=256 output_dir=lorenz",
+                  "chronos-dysts evaluate named_protocol=panda20 model_id=runs/first/final output_dir=panda20")),
     "forecast": Command(
         "forecasts of your own series, with a backtest on its own past", "chronos_dysts.own_data:run_forecast", "forecast",
         "chronos_dysts.own_data:ForecastConfig", first="data",
@@ -86,9 +87,9 @@ COMMANDS: dict[str, Command] = {
         instead="in Python, chronos_dysts.models.load(model_id).embed(context) gives the embeddings that the studies will start from",
         examples=("""python -c "from chronos_dysts import models; help(models.load)\"""",)),
     "benchmark": Command(
-        "published test trajectories and published results",
-        instead="chronos-dysts evaluate compares models and baselines on trajectories that chronos-dysts generate made",
-        examples=("chronos-dysts evaluate model_id=runs/first/final",)),
+        "published test trajectories and published results, with ours among them", "chronos_dysts.benchmark:run_benchmark", "benchmark",
+        "chronos_dysts.benchmark:BenchmarkConfig",
+        examples=("chronos-dysts benchmark model_id=runs/first/final", "chronos-dysts benchmark series=dysts-multivariate output_dir=multivariate")),
     "demo": Command(
         "the whole road in a few minutes: generate, train, evaluate", "chronos_dysts.demo:demo", "demo", "chronos_dysts.demo:DemoConfig",
         open={"generate": "chronos_dysts.generation:GenerationConfig", "train": "transformers:TrainingArguments", "evaluate": "chronos_dysts.evaluation:EvaluationConfig"},
