@@ -41,13 +41,13 @@ def windows(name, count, length, seed=0):
 
 
 def interleaved(functions, repeat):
-    """Median seconds of each, measured in turns after an untimed round."""
+    """Median seconds of each, measured in turns: of the processor, so that what else runs on the machine counts little."""
     times = {name: [] for name in functions}
     for _ in range(repeat):
         for name, function in functions.items():
-            began = time.perf_counter()
+            began = time.process_time()
             function()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.process_time() - began)
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
