@@ -771,6 +771,7 @@ class EvaluationConfig:
     n_bootstrap: int = 2000
     batch_size: int = 256
     device: str = "cpu"
+    rollout: str | None = None  # of models, beyond what they write at once: one of `models.ROLLOUTS`; None: as the family does
 
     def __post_init__(self):
         for name in ("systems", "metrics", "baselines", "horizons"):
@@ -890,7 +891,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
     forecasters: dict[str, Forecaster] = {}
     if config.models:
         from chronos_dysts import models
-        forecasters = {name: models.load(model_id, device=config.device, name=name) for name, model_id in config.models.items()}
+        forecasters = {name: models.load(model_id, device=config.device, name=name, rollout=config.rollout) for name, model_id in config.models.items()}
     else: console.print("model_id is null: only the baselines are evaluated; model_id=<checkpoint directory or hub name> adds a model.")
     trained = list(forecasters)
     for name in config.baselines: forecasters[name] = get_baseline(name)

@@ -195,6 +195,22 @@ def test_systems_that_a_model_was_trained_on_are_left_out_of_the_headline(wheel,
     assert "(seen in training)" in page and "a published forecast" in page
 
 
+def test_the_rollout_of_a_model_is_a_setting(wheel, tmp_path, monkeypatch):
+    from chronos_dysts.models import build, save
+    from chronos_dysts.store import write_trajectory
+
+    monkeypatch.chdir(tmp_path)
+    save(build("chronos-bolt", {"size": "nano", "d_model": 32, "d_ff": 64, "num_layers": 1, "num_heads": 2, "initializer_factor": 0.5}, context_length=64, prediction_length=16), "runs/mine/final")
+    write_trajectory(published_trajectories("dysts-multivariate")[0], "data/test/Aizawa/0_T-1200.arrow")
+    settings = dict(model_id="runs/mine/final", context_length=64, prediction_length=48, horizons=(16, 48), n_windows=2, metrics=("mae",), baselines=[], n_examples=0)
+    values = {}
+    for rollout in ("quantiles", "median"):
+        run_evaluation(settings | dict(rollout=rollout, output_dir=rollout), QUIET)
+        values[rollout] = read_rows(f"{rollout}/rows.parquet").set_index("horizon").value
+    assert np.allclose(values["quantiles"][16], values["median"][16]) and not np.allclose(values["quantiles"][48], values["median"][48])
+    with pytest.raises(ValueError, match="rollout='beam'"): run_evaluation(settings | dict(rollout="beam", output_dir="c"), QUIET)
+
+
 @pytest.mark.parametrize("bad, said", [(dict(series="dysts-fine"), "did you mean"), (dict(baselines=["persistence"]), "has to name parroting"), (dict(modle_id="x"), "did you mean 'model_id'"), (dict(baselines=["parrots"]), "did you mean 'parroting'")])
 def test_benchmarks_that_make_no_sense(bad, said):
     with pytest.raises(ValueError, match=said): BenchmarkConfig.from_mapping(bad)
