@@ -428,8 +428,8 @@ def _plot_spectra(series: Mapping[str, np.ndarray], unit: float, label: str, loo
         if not len(x): continue  # a constant has no spectrum
         power = np.square(np.abs(np.fft.rfft((x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True))))[:, 1:]
         kernel = np.ones(min(5, power.shape[-1])) / min(5, power.shape[-1])
-        power = np.convolve((power / power.sum(-1, keepdims=True)).mean(0), kernel, mode="same")
-        frequency = np.fft.rfftfreq(x.shape[-1])[1:] * unit
+        power = np.convolve((power / power.sum(-1, keepdims=True)).mean(0), kernel, mode="valid")
+        frequency = np.convolve(np.fft.rfftfreq(x.shape[-1])[1:] * unit, kernel, mode="valid")
         ax.loglog(frequency, power, lw=1.4, label=name, **({"color": plots.INK} if name == "truth" else {key: looks[name][key] for key in ("color", "linestyle")}))
     ax.set_xlabel(f"frequency ({label})")
     ax.set_ylabel("share of the power")

@@ -99,7 +99,9 @@ def plot_series_forecast(answer: SeriesForecast, **settings) -> plots.Figure:
     levels = f"{100 * f.levels[0]:g}–{100 * f.levels[-1]:g} %"
     bands = {} if f.is_point else {answer.forecaster: (f.quantiles[0, ..., 0], f.quantiles[0, ..., -1])}
     shown = min(series.values.shape[1], max(2 * f.prediction_length, 100))
-    return plots.plot_forecast(series.values, None, {answer.forecaster: f.median[0]}, bands, dt=series.dt, names=series.names, band_label=levels, context_shown=shown, max_channels=6, **settings)
+    figure = plots.plot_forecast(series.values, None, {answer.forecaster: f.median[0]}, bands, dt=series.dt, names=series.names, band_label=levels, context_shown=shown, max_channels=6, **settings)
+    if series.dt: figure.axes[-1].set_xlabel(f"{series.time_name}, from the last known point")
+    return figure
 
 
 def plot_backtest(answer: SeriesForecast) -> plots.Figure:
