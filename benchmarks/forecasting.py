@@ -1,6 +1,6 @@
 """Rollouts of 512 steps against the packaged pipelines of chronos-forecasting, in the same run, float32, one thread.
 
-    python benchmarks/forecasting.py [--steps 512] [--windows 6] [--sizes nano tiny] [--train 300]
+    python benchmarks/forecasting.py [--steps 512] [--windows 6] [--sizes nano tiny] [--train 1500]
 
 Speed depends on the geometry and not on the weights, so models are built with random ones; contexts are windows of Lorenz, 512 points of three
 coordinates, and every coordinate is a series. Each line is the median of `--repeat` interleaved measurements.
@@ -93,7 +93,7 @@ def train_bolt(steps):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    return model.eval(), float(loss)
+    return model.eval(), loss.item()
 
 
 def skill(model, steps):
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--sizes", nargs="+", default=["nano"])
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--train", type=int, default=300, help="steps of training before skill is measured; 0: no skill")
+    parser.add_argument("--train", type=int, default=1500, help="steps of training before skill is measured; 0: no skill")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
