@@ -43,6 +43,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "lab": ["ipympl>=0.9.4", "jupytext>=1.16"],
     "wandb": ["wandb>=0.19"],
+    "baselines": ["pydmd>=2025.1", "pysindy>=2.1", "reservoirpy>=0.4"],
     "dask": ["dask>=2025.1", "distributed>=2025.1"],
     "probing": [
         "kooplearn>=2.0",
@@ -64,6 +65,8 @@ EXTRAS = {
         "hypothesis>=6.100",
         "nbclient>=0.10",
         "nbformat>=5.10",
+        # 0.6.3 does not import on Python 3.11; the tests check our estimators against its.
+        "nolds>=0.6.2,<0.6.3",
         "pytest>=8.2",
         "setuptools>=77",
     ],
@@ -97,7 +100,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']},<3.14",
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={cfg["lib_name"]: ["configs/*.yaml", "configs/recipes/*/*.yaml", "data/*.json"]},
+    package_data={cfg["lib_name"]: ["configs/*.yaml", "configs/recipes/*/*.yaml", "data/*.json", "data/*.csv"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .forecasting import Forecast, Standardiser, check_context
+from .forecasting import LEVELS, Forecast, Forecaster, Standardiser, check_context
 
 # %% auto #0
-__all__ = ['MOTIF_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'lag_distances', 'decorrelation_lag', 'ContextParroting',
-           'get_baseline']
+__all__ = ['MOTIF_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'Drift', 'lag_distances', 'decorrelation_lag',
+           'ContextParroting', 'dominant_period', 'Seasonal', 'Simplex', 'SMap', 'AR', 'ARIMA', 'HankelDMD', 'NVAR',
+           'EchoState', 'SINDy', 'get_baseline']
 
 # %% ../nbs/46_baselines.ipynb #e249032c
 class Persistence:
@@ -40,6 +44,19 @@ class ContextMean:
                  ) -> Forecast:
         context = check_context(context, prediction_length)
         return Forecast.from_point(np.repeat(context.mean(-1, keepdims=True), prediction_length, axis=-1))
+
+# %% ../nbs/46_baselines.ipynb #21a16382
+class Drift:
+    "The straight line through the first and the last point of the context, continued. A point forecast."
+    name = "drift"
+
+    def forecast(self,
+                 context: Any,  # (batch, dim, context_length)
+                 prediction_length: int,  # steps ahead
+                 ) -> Forecast:
+        context = check_context(context, prediction_length)
+        slope = (context[..., -1:] - context[..., :1]) / max(1, context.shape[-1] - 1)
+        return Forecast.from_point(context[..., -1:] + slope * np.arange(1, prediction_length + 1))
 
 # %% ../nbs/46_baselines.ipynb #e7ec4f8d
 def lag_distances(context: np.ndarray,  # (batch, dim, time), in comparable units
@@ -169,12 +186,420 @@ class ContextParroting:
         lags, _ = self.neighbours(context, prediction_length)
         return Forecast.from_point(_repeat_last(context, lags, prediction_length))
 
+# %% ../nbs/46_baselines.ipynb #b2002f11
+def dominant_period(context: np.ndarray,  # (batch, dim, time)
+                    ) -> np.ndarray:  # (batch,), in steps, at least 2 and at most half of the context
+    "The period of the highest peak of the power spectrum, summed over coordinates of variance one; tapered and zero-padded, so that it falls between the bins."
+    x = Standardiser.of(context).apply(context)
+    length = x.shape[-1]
+    size = 8 * length
+    power = np.square(np.abs(np.fft.rfft(x * np.hanning(length), size))).sum(-2)
+    frequency = np.fft.rfftfreq(size)
+    allowed = (frequency >= 2 / length) & (frequency <= 0.5)
+    if not allowed.any(): return np.full(len(context), max(1, length // 2))
+    return 1 / frequency[np.where(allowed, power, -1).argmax(-1)]
+
+
+class Seasonal:
+    "The last dominant period of the context, repeated. A point forecast."
+    name = "seasonal"
+
+    def __init__(self, period: int | None = None):  # in steps; None: the dominant period of each window
+        if period is not None and period < 1: raise ValueError(f"a period has at least one step, not {period}")
+        self.period = period
+
+    def forecast(self,
+                 context: Any,  # (batch, dim, context_length)
+                 prediction_length: int,  # steps ahead
+                 ) -> Forecast:
+        context = check_context(context, prediction_length)
+        length = context.shape[-1]
+        if self.period is not None and self.period > length: raise ValueError(f"a period of {self.period} steps does not fit into a context of {length}")
+        lags = np.full(len(context), self.period) if self.period else np.rint(dominant_period(context)).astype(int).clip(1, length)
+        return Forecast.from_point(_repeat_last(context, lags, prediction_length))
+
+# %% ../nbs/46_baselines.ipynb #b54313fc
+_DELAYS = 6  # coordinates that a delay space has at least, where nothing else is said
+
+
+def _bounded(forecast: np.ndarray,  # (…, dim, prediction_length), may be infinite or NaN
+             context: np.ndarray,  # (…, dim, time)
+             ) -> np.ndarray:
+    "The forecast clipped to the range of the context, widened by its own width on both sides; what is not finite stands still. A flow is bounded, a fitted map need not be."
+    low, high = context.min(-1, keepdims=True), context.max(-1, keepdims=True)
+    bad = ~np.isfinite(forecast)
+    if bad.any():
+        lost = np.maximum.accumulate(bad, axis=-1)
+        last = np.where(lost, 0, np.arange(1, forecast.shape[-1] + 1)).max(-1, keepdims=True)  # number of good steps
+        held = np.where(last > 0, np.take_along_axis(forecast, np.maximum(last - 1, 0), -1), context[..., -1:])
+        forecast = np.where(lost, held, forecast)
+    return np.clip(forecast, low - (high - low), high + (high - low))
+
+
+class _Delays:
+    "Delay vectors of a batch of windows: `embedding` values of each coordinate, `lag` steps apart."
+
+    def __init__(self, x: np.ndarray, embedding: int | None, lag: int | None, prediction_length: int):
+        batch, dim, self.length = x.shape
+        self.embedding = embedding or max(1, -(-_DELAYS // dim))
+        lags = np.full(batch, lag) if lag else np.maximum(1, decorrelation_lag(x) // 2)
+        self.lags = np.minimum(lags, max(1, (self.length - 2) // (3 * self.embedding)))
+        self.first = (self.embedding - 1) * self.lags  # the first point that has all its delays
+        needed = 2 * (self.embedding * dim + 2)
+        if self.length - self.first.max() < needed: raise ValueError(f"a delay space of {self.embedding} × {dim} coordinates needs a context of at least {needed + self.first.max()} points, not {self.length}")
+        self.series = np.concatenate([x, np.empty((batch, dim, prediction_length))], -1)
+        self.library = self.at(np.broadcast_to(np.arange(self.length), (batch, self.length)))
+
+    def at(self, steps: np.ndarray) -> np.ndarray:  # (batch, n) to (batch, n, dim · embedding)
+        "The delay vectors at some steps of each window."
+        back = np.maximum(steps[..., None] - self.lags[:, None, None] * np.arange(self.embedding), 0)
+        values = self.series[np.arange(len(steps))[:, None, None], :, back]  # (batch, n, embedding, dim)
+        return values.reshape(*steps.shape, -1)
+
+    def distances(self, step: int, reach: int) -> np.ndarray:  # (batch, length)
+        "Distance of the delay vector at `step` to those of the context that have a future of `reach` steps in it; infinite for the others."
+        now = self.at(np.full((len(self.lags), 1), step))
+        distance = np.sqrt(np.square(self.library - now).sum(-1))
+        steps = np.arange(self.length)
+        distance[(steps < self.first[:, None]) | (steps >= min(self.length - reach, step))] = np.inf
+        return distance
+
+
+class Simplex:
+    "Simplex projection in delay space, all coordinates jointly (Sugihara and May 1990). A point forecast."
+    name = "simplex"
+
+    def __init__(self,
+                 embedding: int | None = None,  # delays of each coordinate; None: as many as make six dimensions
+                 lag: int | None = None,  # steps between them; None: half of the decorrelation time of the window
+                 neighbours: int | None = None):  # None: one more than the dimensions of the delay space
+        for key, value in dict(embedding=embedding, lag=lag, neighbours=neighbours).items():
+            if value is not None and value < 1: raise ValueError(f"{key} must be at least 1, not {value}")
+        self.embedding, self.lag, self.neighbours = embedding, lag, neighbours
+
+    def forecast(self,
+                 context: Any,  # (batch, dim, context_length)
+                 prediction_length: int,  # steps ahead
+                 ) -> Forecast:
+        context = check_context(context, prediction_length)
+        units = Standardiser.of(context)
+        delays = _Delays(units.apply(context), self.embedding, self.lag, prediction_length)
+        k = self.neighbours or delays.library.shape[-1] + 1
+        stretch = max(1, min(int(decorrelation_lag(context).min()), delays.length // 8))
+        for done in range(0, prediction_length, stretch):
+            step = delays.length + done - 1
+            distance = delays.distances(step, stretch)
+            near = np.argpartition(distance, k - 1, axis=-1)[:, :k]
+            near = np.take_along_axis(near, np.lexsort((near, np.take_along_axis(distance, near, -1))), -1)
+            d = np.take_along_axis(distance, near, -1)
+            weight = np.exp(-d / np.maximum(d[:, :1], 1e-12))
+            weight /= weight.sum(-1, keepdims=True)
+            steps = near[..., None] + np.arange(1, min(stretch, prediction_length - done) + 1)  # (batch, neighbour, step)
+            futures = delays.series[np.arange(len(near))[:, None, None], :, steps]  # (batch, neighbour, step, dim)
+            delays.series[..., step + 1:step + 1 + steps.shape[-1]] = np.einsum("bk,bktd->bdt", weight, futures)
+        return Forecast.from_point(units.invert(delays.series[..., delays.length:]))
+
+
+class SMap:
+    "Sequential locally weighted linear maps in delay space, all coordinates jointly, iterated (Sugihara 1994). A point forecast, kept to three times the range of the context."
+    name = "smap"
+
+    def __init__(self,
+                 theta: float | None = None,  # how local: 0 is one linear map for all; None: chosen among `thetas` on the last quarter of each context
+                 thetas: Sequence[float] = (0.5, 2.0, 8.0, 20.0),  # to choose from
+                 embedding: int | None = None,  # delays of each coordinate; None: as many as make six dimensions
+                 lag: int | None = None,  # steps between them; None: half of the decorrelation time of the window
+                 ridge: float = 1e-6):  # added to the diagonal of the normal equations, relative to its mean
+        thetas = tuple(float(t) for t in ([theta] if theta is not None else thetas))
+        if not thetas or min(thetas) < 0 or ridge < 0: raise ValueError(f"theta and ridge must not be negative: {thetas}, {ridge}")
+        for key, value in dict(embedding=embedding, lag=lag).items():
+            if value is not None and value < 1: raise ValueError(f"{key} must be at least 1, not {value}")
+        self.thetas, self.embedding, self.lag, self.ridge = thetas, embedding, lag, ridge
+
+    def forecast(self,
+                 context: Any,  # (batch, dim, context_length)
+                 prediction_length: int,  # steps ahead
+                 ) -> Forecast:
+        context = check_context(context, prediction_length)
+        if context.shape[-1] < 4: raise ValueError(f"an S-map needs a context of at least 4 points, not {context.shape[-1]}")
+        parts = range(0, len(context), 64)  # stays in the cache
+        return Forecast.from_point(np.concatenate([self._part(context[start:start + 64], prediction_length) for start in parts]))
+
+    def _part(self, context: np.ndarray, prediction_length: int) -> np.ndarray:
+        units = Standardiser.of(context)
+        x = units.apply(context)
+        theta = np.full(len(x), self.thetas[0])
+        if len(self.thetas) > 1:
+            held = max(1, min(prediction_length, x.shape[-1] // 4))
+            errors = [np.abs(self._iterate(x[..., :-held], held, np.full(len(x), t)) - x[..., -held:]).mean((-2, -1)) for t in self.thetas]
+            theta = np.array(self.thetas)[np.argmin(errors, axis=0)]
+        return units.invert(self._iterate(x, prediction_length, theta))
+
+    def _iterate(self, x: np.ndarray, prediction_length: int, theta: np.ndarray) -> np.ndarray:
+        delays = _Delays(x, self.embedding, self.lag, prediction_length)
+        batch, length, width = delays.library.shape
+        design = np.concatenate([np.ones((batch, length, 1)), delays.library], -1)
+        change = np.diff(x, axis=-1, append=x[..., -1:]).swapaxes(1, 2)  # (batch, length, dim): what happens in the next step
+        low, high = x.min(-1), x.max(-1)
+        for step in range(length - 1, length - 1 + prediction_length):
+            distance = delays.distances(step, 1)
+            known = np.isfinite(distance)
+            mean = np.where(known, distance, 0).sum(-1, keepdims=True) / known.sum(-1, keepdims=True)
+            weight = np.where(known, np.exp(-theta[:, None] * np.where(known, distance, 0) / np.maximum(mean, 1e-300)), 0)
+            weighted = (design * weight[..., None]).swapaxes(1, 2)
+            normal = weighted @ design
+            normal[:, np.arange(width + 1), np.arange(width + 1)] += self.ridge * np.trace(normal, axis1=1, axis2=2)[:, None] / (width + 1) + 1e-300
+            now = np.concatenate([np.ones((batch, 1, 1)), delays.at(np.full((batch, 1), step))], -1)
+            ahead = delays.series[..., step] + (now @ np.linalg.solve(normal, weighted @ change))[:, 0]
+            delays.series[..., step + 1] = np.clip(ahead, low - (high - low), high + (high - low))
+        return delays.series[..., length:]
+
+# %% ../nbs/46_baselines.ipynb #4037ca18
+def _needs(package: str, name: str) -> ModuleType:
+    "The optional package behind a baseline, or an `ImportError` that says how to get it."
+    try: return import_module(package)
+    except ImportError: raise ImportError(f"the baseline {name!r} needs {package}: pip install 'chronos-dysts[baselines]'") from None
+
+
+class _Gaussian:
+    "A forecaster of single series whose predictive distribution is normal: mean and standard deviation at each step."
+    levels: Sequence[float] = LEVELS
+
+    def forecast(self,
+                 context: Any,  # (batch, dim, context_length)
+                 prediction_length: int,  # steps ahead
+                 ) -> Forecast:
+        from scipy.special import ndtri
+        context = check_context(context, prediction_length)
+        self._check_length(context.shape[-1])
+        units = Standardiser.of(context)
+        x = units.apply(context)
+        import_module("statsmodels.tsa.arima.model")  # before the filters below: it sets some of its own
+        mean, spread = np.repeat(x[..., -1:], prediction_length, -1), np.zeros((*x.shape[:2], prediction_length))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for index in np.argwhere(~units.constant[..., 0]):  # a constant stays what it is
+                index = tuple(index)
+                mean[index], spread[index] = self._series(x[index], prediction_length)
+        mean = _bounded(mean, x)
+        spread = np.nan_to_num(spread, nan=0.0, posinf=1e6).clip(0, 1e6)
+        quantiles = units.invert(mean)[..., None] + (units.scale * spread)[..., None] * ndtri(np.asarray(self.levels))
+        return Forecast(units.invert(mean), quantiles, tuple(self.levels))
+
+
+class AR(_Gaussian):
+    "Autoregression of each coordinate by least squares (statsmodels' `AutoReg`), its order chosen by BIC; normal quantiles. The mean is kept to three times the range of the context."
+    name = "ar"
+
+    def __init__(self, lags: int | None = None,  # the order; None: chosen among `orders` for each series
+                 orders: Sequence[int] = (1, 2, 4, 8, 16, 32)):  # to choose from
+        orders = sorted({int(o) for o in ([lags] if lags is not None else orders)})
+        if not orders or orders[0] < 1: raise ValueError(f"an autoregression has at least one lag, not {lags if lags is not None else tuple(orders)}")
+        self.orders = tuple(orders)
+
+    def _check_length(self, length: int) -> None:
+        if length < 3 * self.orders[0] + 4: raise ValueError(f"an autoregression of order {self.orders[0]} needs a context of at least {3 * self.orders[0] + 4} points, not {length}")
+
+    def _series(self, x: np.ndarray, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        from statsmodels.tsa.ar_model import AutoReg
+        orders = [o for o in self.orders if len(x) >= 3 * o + 4]
+        order = min(orders, key=lambda o: AutoReg(x, o, hold_back=orders[-1]).fit().bic) if len(orders) > 1 else orders[0]
+        ahead = AutoReg(x, order).fit().get_prediction(len(x), len(x) + prediction_length - 1)
+        return ahead.predicted_mean, ahead.se_mean
+
+
+class ARIMA(_Gaussian):
+    "ARIMA of each coordinate by maximum likelihood (statsmodels); normal quantiles. The mean is kept to three times the range of the context. Some tenths of a second a series."
+    name = "arima"
+
+    def __init__(self, order: tuple[int, int, int] = (5, 1, 1)):  # lags, differences, moving averages
+        if len(order) != 3 or any(int(o) != o or o < 0 for o in order): raise ValueError(f"the order of an ARIMA is three numbers (p, d, q) that are not negative, not {order}")
+        self.order = tuple(int(o) for o in order)
+
+    def _check_length(self, length: int) -> None:
+        needed = 3 * (sum(self.order) + 2)
+        if length < needed: raise ValueError(f"an ARIMA{self.order} needs a context of at least {needed} points, not {length}")
+
+    def _series(self, x: np.ndarray, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        from statsmodels.tsa.arima.model import ARIMA as Model
+        ahead = Model(x, order=self.order).fit().get_forecast(prediction_length)
+        return ahead.predicted_mean, ahead.se_mean
+
+# %% ../nbs/46_baselines.ipynb #a0dc2402
+class _Joint:
+    "A forecaster that fits each window on its own, in its moving coordinates, in units of the context. A point forecast."
+
+    def forecast(self,
+                 context: Any,  # (batch, dim, context_length)
+                 prediction_length: int,  # steps ahead
+                 ) -> Forecast:
+        context = check_context(context, prediction_length)
+        units = Standardiser.of(context)
+        x = units.apply(context)
+        forecast = np.repeat(x[..., -1:], prediction_length, -1)  # a constant stays what it is
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            for window, moving, ahead in zip(x, ~units.constant[..., 0], forecast):
+                if moving.any(): ahead[moving] = _bounded(self._window(window[moving], prediction_length), window[moving])
+        return Forecast.from_point(units.invert(forecast))
+
+    def _window(self, x: np.ndarray, prediction_length: int) -> np.ndarray: raise NotImplementedError
+
+
+class HankelDMD(_Joint):
+    "Dynamic mode decomposition on delays (pydmd), growing modes held at the unit circle. A point forecast."
+    name = "dmd"
+
+    def __init__(self, delays: int = 64,  # at most a quarter of the context is used
+                 rank: float = 0.999):  # share of the singular values' energy that is kept, or their number; 0: the optimal hard threshold
+        if delays < 1: raise ValueError(f"delays must be at least 1, not {delays}")
+        self.delays, self.rank = delays, rank
+        self._pydmd = _needs("pydmd", self.name)
+
+    def _window(self, x: np.ndarray, prediction_length: int) -> np.ndarray:
+        dim, length = x.shape
+        if length < 8: raise ValueError(f"a dynamic mode decomposition needs a context of at least 8 points, not {length}")
+        delays = min(self.delays, length // 4)
+        model = self._pydmd.HankelDMD(svd_rank=self.rank, d=delays).fit(x)
+        # from the last delay vector on, not from the first: what the modes missed on the way does not count
+        last = np.concatenate([x[:, length - delays + k] for k in range(delays)])
+        amplitudes = np.linalg.lstsq(model.modes, last.astype(complex), rcond=None)[0]
+        eigenvalues = model.eigs / np.maximum(np.abs(model.eigs), 1)
+        powers = eigenvalues[:, None] ** np.arange(1, prediction_length + 1)
+        return (model.modes[-dim:] @ (amplitudes[:, None] * powers)).real
+
+
+class _Readout(_Joint):
+    "A ridge regression from features of the past, which a node of reservoirpy makes, to the next change of the state; iterated."
+    ridges: tuple[float, ...]
+
+    def _node(self, dim: int, length: int) -> tuple[Any, int]: "A new node, and the number of points before its features count."
+
+    def _window(self, x: np.ndarray, prediction_length: int) -> np.ndarray:
+        chosen = _choose_on_the_end(lambda past, steps, ridge: self._fit(past, steps, ridge), x, prediction_length, self.ridges)
+        return self._fit(x, prediction_length, chosen)
+
+    def _fit(self, x: np.ndarray, prediction_length: int, ridge: float) -> np.ndarray:
+        node, warm = self._node(*x.shape)
+        features = node.run(x.T)
+        readout = self._nodes.Ridge(ridge=ridge).fit(features[warm:-1], np.diff(x[:, warm:], axis=-1).T)
+        return _iterate(x, prediction_length, lambda state, features: state + readout(features), features[-1], node)
+
+
+def _ridges(ridge: float | None) -> tuple[float, ...]:
+    if ridge is not None and ridge < 0: raise ValueError(f"ridge must not be negative, not {ridge}")
+    return (1e-6, 1e-4, 1e-2, 1.0) if ridge is None else (ridge,)
+
+
+def _choose_on_the_end(forecast: Callable[[np.ndarray, int, Any], np.ndarray],  # of a past (dim, time), so many steps, with a setting
+                       x: np.ndarray,  # (dim, time)
+                       prediction_length: int, settings: Sequence[Any]) -> Any:
+    "The setting with the least absolute error on the last quarter of the context, held back; the first of equals."
+    if len(settings) == 1: return settings[0]
+    held = max(1, min(prediction_length, x.shape[-1] // 4))
+    past, future = x[:, :-held], x[:, -held:]
+    errors = [np.abs(_bounded(forecast(past, held, setting), past) - future).mean() for setting in settings]
+    return settings[int(np.argmin(errors))]
+
+
+class NVAR(_Readout):
+    "Nonlinear vector autoregression, or next-generation reservoir computing (reservoirpy; Gauthier et al. 2021): the change of the state from products of its delays. A point forecast, kept to three times the range of the context."
+    name = "nvar"
+
+    def __init__(self, delay: int | None = None,  # values of each coordinate; None: as many as make six inputs, at least two for up to eight coordinates
+                 order: int = 2,  # of the products
+                 strides: int = 1,  # steps between the values
+                 ridge: float | None = None):  # None: chosen on the end of each context
+        for key, value in dict(delay=delay or 1, order=order, strides=strides).items():
+            if value < 1: raise ValueError(f"{key} must be at least 1, not {value}")
+        self.delay, self.order, self.strides, self.ridges = delay, order, strides, _ridges(ridge)
+        self._nodes = _needs("reservoirpy.nodes", self.name)
+
+    def _node(self, dim: int, length: int) -> tuple[Any, int]:
+        delay = self.delay or max(-(-_DELAYS // dim), 2 if dim <= 8 else 1)
+        warm = delay * self.strides - 1
+        if length < 2 * warm + 8: raise ValueError(f"an NVAR with {delay} delays of {self.strides} steps needs a context of at least {-(-4 * (2 * warm + 8) // 3)} points")
+        return self._nodes.NVAR(delay=delay, order=self.order, strides=self.strides), warm
+
+
+class EchoState(_Readout):
+    "Echo state network (reservoirpy): a ridge regression on a random recurrent network, the same for every window. A point forecast, kept to three times the range of the context."
+    name = "esn"
+
+    def __init__(self, units: int = 300,
+                 spectral_radius: float = 0.9,
+                 leak: float = 0.5,
+                 input_scaling: float = 0.3,
+                 ridge: float | None = None,  # None: chosen on the end of each context
+                 seed: int = 0):  # of the network
+        if units < 1: raise ValueError(f"units must be at least 1, not {units}")
+        self.settings, self.ridges = dict(units=units, sr=spectral_radius, lr=leak, input_scaling=input_scaling, bias=_bias, seed=seed), _ridges(ridge)
+        self._nodes = _needs("reservoirpy.nodes", self.name)
+
+    def _node(self, dim: int, length: int) -> tuple[Any, int]:
+        if length < 12: raise ValueError("an echo state network needs a context of at least 16 points")
+        return self._nodes.Reservoir(**self.settings), length // 8
+
+
+def _bias(*shape: int, seed: Any = None, dtype: Any = None, **_: Any) -> np.ndarray:
+    "Biases of a network, uniform between -1 and 1: without them it would be odd in its input."
+    return np.random.default_rng(seed).uniform(-1, 1, size=shape)
+
+
+def _iterate(x: np.ndarray,  # (dim, time)
+             prediction_length: int,
+             ahead: Callable[[np.ndarray, np.ndarray], np.ndarray],  # the next state from this one and the features at it
+             features: np.ndarray, node: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # the features at the last point; the node that makes those of the next
+    "Feed a one-step model its own output. It stops where the state leaves three times the range of the context."
+    low, high = x.min(-1), x.max(-1)
+    low, high = low - (high - low), high + (high - low)
+    forecast, state = np.full((len(x), prediction_length), np.nan), x[:, -1]
+    for step in range(prediction_length):
+        state = np.ravel(ahead(state, features))
+        forecast[:, step] = state
+        if not ((state >= low) & (state <= high)).all(): break
+        features = np.ravel(node(state))
+    return forecast
+
+
+class SINDy(_Joint):
+    "A sparse polynomial vector field (pysindy), integrated by a fourth-order Runge–Kutta method. A point forecast, kept to three times the range of the context."
+    name = "sindy"
+
+    def __init__(self, degree: int = 2,  # of the polynomials
+                 threshold: float | None = None,  # coefficients below it are dropped, per step, in units of the context; None: chosen on the end of each context
+                 substeps: int = 2):  # of the integrator, in each step
+        if degree < 1 or substeps < 1 or (threshold or 0) < 0: raise ValueError(f"degree and substeps must be at least 1 and threshold not negative: {degree}, {substeps}, {threshold}")
+        self.degree, self.substeps = degree, substeps
+        self.thresholds = (0.0005, 0.002, 0.008, 0.03) if threshold is None else (threshold,)
+        self._pysindy = _needs("pysindy", self.name)
+
+    def _window(self, x: np.ndarray, prediction_length: int) -> np.ndarray:
+        if x.shape[-1] < 12: raise ValueError(f"SINDy needs a context of at least 12 points, not {x.shape[-1]}")
+        chosen = _choose_on_the_end(self._fit, x, prediction_length, self.thresholds)
+        return self._fit(x, prediction_length, chosen)
+
+    def _fit(self, x: np.ndarray, prediction_length: int, threshold: float) -> np.ndarray:
+        library = self._pysindy.PolynomialLibrary(degree=self.degree)
+        model = self._pysindy.SINDy(optimizer=self._pysindy.STLSQ(threshold=threshold), feature_library=library,
+                                    differentiation_method=self._pysindy.FiniteDifference(order=4)).fit(x.T, t=1.0)
+        powers, coefficients = library.powers_, model.coefficients()
+        field = lambda state: coefficients @ np.prod(state ** powers, axis=1)
+
+        def ahead(state: np.ndarray, _: np.ndarray) -> np.ndarray:
+            h = 1 / self.substeps
+            for _ in range(self.substeps):
+                a = field(state); b = field(state + h / 2 * a); c = field(state + h / 2 * b); d = field(state + h * c)
+                state = state + h / 6 * (a + 2 * b + 2 * c + d)
+            return state
+        return _iterate(x, prediction_length, ahead, x[:, -1], lambda state: state)
+
 # %% ../nbs/46_baselines.ipynb #85afa9df
-BASELINES = {baseline.name: baseline for baseline in (Persistence, ContextMean, ContextParroting)}
+BASELINES = {baseline.name: baseline for baseline in (Persistence, ContextMean, Drift, Seasonal, ContextParroting, Simplex, SMap, AR, ARIMA, HankelDMD, NVAR, EchoState, SINDy)}
 
 
-def get_baseline(name: str) -> Persistence | ContextMean | ContextParroting:
-    "The baseline of that name, with its defaults; `ValueError` with the nearest name where there is none."
+def get_baseline(name: str) -> Forecaster:
+    "The baseline of that name, with its defaults; `ValueError` with the nearest name where there is none, `ImportError` where it needs a package that is not installed."
     if name not in BASELINES:
         near = difflib.get_close_matches(str(name), BASELINES, n=1, cutoff=0.4)
         raise ValueError(f"no baseline is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else "") + f" There are {', '.join(BASELINES)}")

@@ -37,7 +37,7 @@ class Command:
     `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console; None means not made
     yet, then `instead` says what to use. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
     a key has (without one, the default tells); `open` maps a section of the file to a dataclass all of whose fields are keys too; `later` maps keys or sections that
-    are not made yet to what to use.
+    are not made yet to what to use; `first` is the key that a word without = stands for.
     """
     summary: str
     runs: str | None = None
@@ -47,6 +47,7 @@ class Command:
     later: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
     instead: str = ""
+    first: str = ""
 
 
 COMMANDS: dict[str, Command] = {
@@ -75,19 +76,20 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "forecasts of stored trajectories beside the baselines: rows, summary, report", "chronos_dysts.evaluation:run_evaluation", "evaluation",
         "chronos_dysts.evaluation:EvaluationConfig",
-        examples=("chronos-dysts evaluate model_id=runs/first/final", "chronos-dysts evaluate systems=Lorenz split=train prediction_length=256 output_dir=lorenz")),
+        examples=("chronos-dysts evaluate model_id=runs/first/final", "chronos-dysts evaluate systems=Lorenz split=train prediction_length=256 output_dir=lorenz",
+                  "chronos-dysts evaluate named_protocol=panda20 model_id=runs/first/final output_dir=panda20")),
     "forecast": Command(
-        "forecasts of your own series",
-        instead="in Python, chronos_dysts.models.load(model_id).forecast(context, prediction_length) forecasts an array of shape (batch, dim, context_length)",
-        examples=("""python -c "from chronos_dysts import models; help(models.load)\"""",)),
+        "forecasts of your own series, with a backtest on its own past", "chronos_dysts.own_data:run_forecast", "forecast",
+        "chronos_dysts.own_data:ForecastConfig", first="data",
+        examples=("chronos-dysts forecast data.csv", "chronos-dysts forecast data.csv prediction_length=200 model_id=runs/first/final 'columns=[x,y]' time=t")),
     "probe": Command(
         "studies of what a model has learnt",
         instead="in Python, chronos_dysts.models.load(model_id).embed(context) gives the embeddings that the studies will start from",
         examples=("""python -c "from chronos_dysts import models; help(models.load)\"""",)),
     "benchmark": Command(
-        "published test trajectories and published results",
-        instead="chronos-dysts evaluate compares models and baselines on trajectories that chronos-dysts generate made",
-        examples=("chronos-dysts evaluate model_id=runs/first/final",)),
+        "published test trajectories and published results, with ours among them", "chronos_dysts.benchmark:run_benchmark", "benchmark",
+        "chronos_dysts.benchmark:BenchmarkConfig",
+        examples=("chronos-dysts benchmark model_id=runs/first/final", "chronos-dysts benchmark series=dysts-multivariate output_dir=multivariate")),
     "demo": Command(
         "the whole road in a few minutes: generate, train, evaluate", "chronos_dysts.demo:demo", "demo", "chronos_dysts.demo:DemoConfig",
         open={"generate": "chronos_dysts.generation:GenerationConfig", "train": "transformers:TrainingArguments", "evaluate": "chronos_dysts.evaluation:EvaluationConfig"},
@@ -343,6 +345,8 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     definition, file = get_command(command), f"{get_command(command).config}.yaml"
     if definition.runs is None:
         raise NotMadeYet(f"{command} is not made yet; {definition.instead}")
+    if definition.first and overrides and "=" not in overrides[0]:
+        overrides = [f"{definition.first}={overrides[0]}", *overrides[1:]]
     tree = _compose_file(definition.config)
     keys = _Keys(definition, copy.deepcopy(tree))
     changes: list[tuple[str, Any, str, str]] = []

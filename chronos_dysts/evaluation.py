@@ -25,6 +25,8 @@ from . import metrics as m
 from . import plots
 from .baselines import BASELINES, get_baseline
 from .forecasting import Forecast, Forecaster, Standardiser, forecast_in_chunks
+from .lyapunov import reference_exponents
+from .protocols import PROTOCOLS, PUBLISHED_SERIES, published_scores
 from .store import Trajectory, open_store, read_manifest, write_atomically
 from .systems import check_name, stream_key
 
@@ -45,6 +47,7 @@ class Scored:
     context: np.ndarray  # (batch, dim, context_length)
     scale: np.ndarray  # standard deviation of the context in these units, (batch, dim); NaN where it is constant
     periods_per_step: np.ndarray  # dt / period of the flow, (batch,)
+    lyapunov_per_step: np.ndarray | None = None  # dt · λ₁ of the flow, (batch,); NaN where that is not known or not positive
 
 
 def _interval(s: Scored, low: float, high: float) -> np.ndarray:
@@ -52,6 +55,21 @@ def _interval(s: Scored, low: float, high: float) -> np.ndarray:
     index = [i for level in (low, high) for i, known in enumerate(s.levels) if abs(level - known) < 1e-6]
     if s.is_point or len(index) < 2: return np.full(len(s.truth), np.nan)
     return m.coverage(s.truth, s.quantiles[..., index[0]], s.quantiles[..., index[1]]).mean(-1)
+
+
+def _later(s: Scored) -> np.ndarray:
+    "The end of the context as another stretch of the truth, as long as the forecast, for floors; NaN where it is shorter."
+    h = s.truth.shape[-1]
+    return s.context[..., -h:] if s.context.shape[-1] >= h else np.full_like(s.truth, np.nan)
+
+
+def _dimension(x: np.ndarray) -> np.ndarray:
+    theiler = min(100, x.shape[-1] // 6)
+    return m.correlation_dimension(x, quantile=0.05, theiler=theiler) if x.shape[-1] > 2 * theiler + 10 else np.full(len(x), np.nan)
+
+
+def _times(steps: np.ndarray, unit: np.ndarray | None) -> np.ndarray:
+    return steps * (np.nan if unit is None else unit)
 
 
 @dataclass(frozen=True)
@@ -77,6 +95,8 @@ METRICS: dict[str, Metric] = {
     "smape200": Metric("sMAPE", "0–200 scale", "lower", "Symmetric percentage error on the scale of older work: twice the other.", lambda s: m.smape200(s.truth, s.median).mean(-1)),
     "mae": Metric("MAE", "{scale}", "lower", "Mean absolute error: how far the forecast is from the truth at a typical step.", lambda s: m.mae(s.truth, s.median).mean(-1)),
     "rmse": Metric("RMSE", "{scale}", "lower", "Root mean squared error: as the MAE, but large errors weigh more; at long horizons it rewards a forecast of the mean.", lambda s: m.rmse(s.truth, s.median).mean(-1)),
+    "mse": Metric("MSE", "squares of {scale}", "lower", "Mean squared error: as the RMSE, not in the units of the data.", lambda s: np.square(m.rmse(s.truth, s.median)).mean(-1)),
+    "spearman": Metric("Spearman correlation", "−1 to 1", "higher", "Does the forecast rise when the truth rises? Rank correlation over the steps; a constant forecast has none.", lambda s: m.spearman(s.truth, s.median).mean(-1)),
     "nrmse": Metric("nRMSE", "standard deviations of the context", "lower", "Root mean squared error in standard deviations of the context.", lambda s: m.nrmse(s.truth, s.median, s.scale).mean(-1)),
     "mase": Metric("MASE", "1 = one-step persistence within the context", "lower", "Mean absolute error, divided by the mean change from one step to the next within the context.",
                    lambda s: m.mase(s.truth, s.median, s.context).mean(-1)),
@@ -90,6 +110,22 @@ METRICS: dict[str, Metric] = {
                           lambda s: m.valid_prediction_time(s.truth, s.median, s.scale) * s.periods_per_step, whole=True),
     "vpt_smape200": Metric("valid prediction time, sMAPE", "steps; whole horizon if never lost", "higher", "Steps until the running mean sMAPE first exceeds 30 on the 0–200 scale.",
                            lambda s: m.valid_prediction_time_smape200(s.truth, s.median), whole=True),
+    "vpt_lyapunov": Metric("valid prediction time", "Lyapunov times of the flow; at most the whole horizon", "higher", "Until the error of the state first exceeds 0.4 standard deviations of the context, in units of the time in which an error grows e-fold.",
+                           lambda s: _times(m.valid_prediction_time(s.truth, s.median, s.scale), s.lyapunov_per_step), whole=True),
+    "vpt_smape200_periods": Metric("valid prediction time, sMAPE", "dominant periods of the flow; at most the whole horizon", "higher", "Until the running mean sMAPE first exceeds 30 on the 0–200 scale.",
+                                   lambda s: m.valid_prediction_time_smape200(s.truth, s.median) * s.periods_per_step, whole=True),
+    "vpt_smape200_lyapunov": Metric("valid prediction time, sMAPE", "Lyapunov times of the flow; at most the whole horizon", "higher", "Until the running mean sMAPE first exceeds 30 on the 0–200 scale.",
+                                    lambda s: _times(m.valid_prediction_time_smape200(s.truth, s.median), s.lyapunov_per_step), whole=True),
+    "d_stsp": Metric("D_stsp", "nats; read beside its floor", "lower", "Does the forecast fill the same part of state space as the truth? Kullback–Leibler divergence of binned states over the whole horizon.",
+                     lambda s: m.state_space_divergence(s.truth, s.median), whole=True),
+    "d_stsp_floor": Metric("D_stsp, floor", "nats", "lower", "The same of the end of the context against the truth: what another stretch of the truth scores.", lambda s: m.state_space_divergence(s.truth, _later(s)), whole=True),
+    "d_h": Metric("D_H", "0 to 1; read beside its floor", "lower", "Does the forecast have the spectrum of the truth? Hellinger distance of smoothed power spectra over the whole horizon; a constant scores 1.",
+                  lambda s: m.spectral_hellinger_distance(s.truth, s.median), whole=True),
+    "d_h_floor": Metric("D_H, floor", "0 to 1", "lower", "The same of the end of the context against the truth: what another stretch of the truth scores.", lambda s: m.spectral_hellinger_distance(s.truth, _later(s)), whole=True),
+    "wasserstein": Metric("sliced Wasserstein distance", "standard deviations of the truth", "lower", "How far the points of the forecast have to be moved to become those of the truth, in any order, over the whole horizon.",
+                          lambda s: m.sliced_wasserstein_distance(s.truth, s.median), whole=True),
+    "dimension_error": Metric("error of the correlation dimension", "", "lower", "Difference between the correlation dimensions of forecast and truth over the whole horizon; not defined for a constant.",
+                              lambda s: np.abs(_dimension(s.median) - _dimension(s.truth)), whole=True),
 }
 
 # %% ../nbs/70_evaluation.ipynb #6a9626f9
@@ -107,6 +143,17 @@ class Protocol:
     metrics: tuple[str, ...] = ("smape100", "mae", "rmse", "mase", "wql", "coverage80", "vpt_periods")  # names in METRICS
     standardise: bool = True
     seed: int = 0  # of the choice of windows
+    name: str = ""  # in `protocols.PROTOCOLS`, where it is a published one
+
+    @classmethod
+    def named(cls, name: str, **changes: Any) -> Protocol:
+        "A published protocol; `changes` are those that leave it what it is, such as the `seed`, or else it is yours to say so."
+        return cls(**{**PROTOCOLS[check_name(name, PROTOCOLS, "protocol")].settings, "name": name, **changes})
+
+    def trajectories(self, folder: Path | str = "data", progress: Callable[[int, int], None] | None = None) -> list[Trajectory]:
+        "The trajectories that belong to a published protocol, kept under `folder`. `ValueError` for one without a name: it takes any."
+        if not self.name: raise ValueError("only a named protocol has trajectories of its own: hand yours to `evaluate`")
+        return PROTOCOLS[self.name].trajectories(self.name, Path(folder) / self.name, progress)
 
     def __post_init__(self):
         for name in ("context_length", "prediction_length", "n_windows"):
@@ -185,10 +232,20 @@ def _places(trajectories: Sequence[Trajectory], protocol: Protocol) -> list[list
     return list(groups.values())
 
 
-def _score(forecast: Forecast, context: np.ndarray, truth: np.ndarray, scale: np.ndarray, periods_per_step: np.ndarray, protocol: Protocol) -> np.ndarray:
+def _clocks(owners: Sequence[Trajectory]) -> np.ndarray:
+    "Dominant periods and Lyapunov times in a step of each trajectory, (batch, 2). λ₁ is that of the flow at its reference parameters; NaN where there is none."
+    clocks = np.full((len(owners), 2), np.nan)
+    for k, t in enumerate(owners):
+        clocks[k, 0] = t.dt / t.period
+        try: clocks[k, 1] = t.dt / reference_exponents(t.system).lyapunov_time or np.nan
+        except ValueError: pass
+    return clocks
+
+
+def _score(forecast: Forecast, context: np.ndarray, truth: np.ndarray, scale: np.ndarray, clocks: np.ndarray, protocol: Protocol) -> np.ndarray:
     "The numbers of each window, (batch, column), in the order of `protocol.columns`."
     point = forecast.is_point
-    cuts = {h: Scored(truth[..., :h], forecast.median[..., :h], forecast.quantiles[..., :h, :], forecast.levels, point, context, scale, periods_per_step)
+    cuts = {h: Scored(truth[..., :h], forecast.median[..., :h], forecast.quantiles[..., :h, :], forecast.levels, point, context, scale, clocks[:, 0], clocks[:, 1])
             for h in {h for _, h in protocol.columns}}
     return np.stack([METRICS[name].score(cuts[h]) for name, h in protocol.columns], axis=-1)
 
@@ -216,8 +273,8 @@ def evaluate(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster],  # by
                 batch = places[first:first + batch_size]
                 _, context, truth, scale = _units(_cut(trajectories, batch, protocol), protocol)
                 owners = [trajectories[i] for i, _ in batch]
-                periods_per_step = np.array([t.dt / t.period for t in owners], dtype=float)
-                values = np.concatenate([_score(forecast, context[part], truth[part], scale[part], periods_per_step[part], protocol)
+                clocks = _clocks(owners)
+                values = np.concatenate([_score(forecast, context[part], truth[part], scale[part], clocks[part], protocol)
                                          for part, forecast in forecast_in_chunks(forecaster, context, protocol.prediction_length)])
                 repeat = lambda x: np.repeat(np.array(x, dtype=object), len(columns))
                 frames.append(pd.DataFrame({
@@ -287,6 +344,7 @@ def summarise(rows: pd.DataFrame,
     lines = []
     for (metric, horizon), table in means.groupby(level=["metric", "horizon"], sort=False):
         for forecaster in table:
+            if (metric, horizon, forecaster) not in windows.index: continue  # of published forecasts not every score is known
             values = table[forecaster].to_numpy(float)
             n = int((~np.isnan(values)).sum())
             q25, median, q75 = _quantile(values, (0.25, 0.5, 0.75))
@@ -350,6 +408,35 @@ class Example:
         timed = np.isfinite(self.period) and self.period > 0
         return plots.plot_forecast(self.context, self.truth, {n: f.median[0] for n, f in shown.items()}, bands, dt=self.dt if timed else None, period=self.period if timed else None, looks=looks, **kwargs)
 
+    def plot_attractors(self, names: Sequence[str] | None = None, **kwargs) -> plots.Figure:
+        "Truth and medians in state space, over the steps ahead."
+        return plots.plot_attractor({"truth": self.truth, **{n: self.forecasts[n].median[0] for n in (names or self.forecasts)}}, **kwargs)
+
+    def plot_spectra(self, names: Sequence[str] | None = None, looks: Mapping | None = None, width: float = 4.6) -> plots.Figure:
+        "Smoothed power spectra of truth and medians, mean over the standardised coordinates, against the frequency in cycles a dominant period (a step, where no period is known)."
+        series = {"truth": self.truth, **{n: self.forecasts[n].median[0] for n in (names or self.forecasts)}}
+        timed = np.isfinite(self.period) and self.period > 0
+        return _plot_spectra(series, self.period / self.dt if timed else 1.0, "cycles a dominant period" if timed else "cycles a step", looks or plots.palette(series), width)
+
+
+@plots.styled
+def _plot_spectra(series: Mapping[str, np.ndarray], unit: float, label: str, looks: Mapping, width: float) -> plots.Figure:
+    figure = plots.Figure(figsize=(width, 3.0))
+    ax = figure.subplots()
+    for name, x in series.items():
+        x = x[np.ptp(x, axis=-1) > 0]
+        if not len(x): continue  # a constant has no spectrum
+        power = np.square(np.abs(np.fft.rfft((x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True))))[:, 1:]
+        kernel = np.ones(min(5, power.shape[-1])) / min(5, power.shape[-1])
+        power = np.convolve((power / power.sum(-1, keepdims=True)).mean(0), kernel, mode="valid")
+        frequency = np.convolve(np.fft.rfftfreq(x.shape[-1])[1:] * unit, kernel, mode="valid")
+        ax.loglog(frequency, power, lw=1.4, label=name, **({"color": plots.INK} if name == "truth" else {key: looks[name][key] for key in ("color", "linestyle")}))
+    ax.set_xlabel(f"frequency ({label})")
+    ax.set_ylabel("share of the power")
+    ax.set_ylim(bottom=1e-8)
+    ax.legend(loc="lower left")
+    return figure
+
 
 def choose_examples(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster],
                     trajectories: Sequence[Trajectory],
@@ -378,10 +465,10 @@ def choose_examples(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster]
         windows = _cut(trajectories, places, protocol)
         units, context, truth, scale = _units(windows, protocol)
         owners = [trajectories[i] for i, _ in places]
-        periods_per_step = np.array([t.dt / t.period for t in owners], dtype=float)
+        clocks = _clocks(owners)
         forecasts = {name: Forecast.concatenate([f for _, f in forecast_in_chunks(forecaster, context, protocol.prediction_length)]) for name, forecaster in forecasters.items()}
         column = protocol.columns.index((metric, int(scores["horizon"].max())))
-        values = {name: _score(f, context, truth, scale, periods_per_step, protocol)[:, column] for name, f in forecasts.items()}
+        values = {name: _score(f, context, truth, scale, clocks, protocol)[:, column] for name, f in forecasts.items()}
         back = lambda f: Forecast(units.invert(f.median), f.quantiles * units.scale[..., None] + units.mean[..., None], f.levels) if protocol.standardise else f
         forecasts = {name: back(f) for name, f in forecasts.items()}
         for k, ((row, rank), owner) in enumerate(zip(chosen, owners)):
@@ -571,15 +658,17 @@ def write_report(path: Path | str,
 
     # skill
     page.append("<h2>Error against horizon</h2>")
+    rank = at["median"].sort_values(ascending=METRICS[metric].better != "higher").index
+    few = [*dict.fromkeys([focus, *references, *rank])][:10]  # more curves than that nobody can tell apart; the tables have them all
     drawn = [name for name in protocol.metrics if METRICS[name].better == "lower" and not METRICS[name].whole][:2]
     figures = []
     for name in drawn:
         s = summary[summary["metric"] == name]
         horizons = np.array(list(dict.fromkeys(s["horizon"])))
-        curve = {n: g["median"].to_numpy() for n, g in s.groupby("forecaster", sort=False)}
+        curve = {n: g["median"].to_numpy() for n, g in s.groupby("forecaster", sort=False) if n in few}
         bands = {n: (g["low"].to_numpy(), g["high"].to_numpy()) for n, g in s.groupby("forecaster", sort=False) if n in (focus, *references[:1]) and g["n_systems"].min() > 1}
         figures.append(_figure(plots.plot_skill(horizons, curve, bands, ylabel="\n".join(textwrap.wrap(METRICS[name].title(protocol), 30)), looks=looks)))
-    page.append(f'<div class="two">{"".join(figures)}</div><p class="soft">Median over systems of the error averaged from the first step to the horizon. Bands: {100 * level:g} % bootstrap interval over systems{f", for {esc(_quoted(focus))}" + (f" and {esc(_quoted(references[0]))}" if references else "") if len(counted) > 1 else ""}.</p>')
+    page.append(f'<div class="two">{"".join(figures)}</div><p class="soft">Median over systems of the error averaged from the first step to the horizon. Bands: {100 * level:g} % bootstrap interval over systems{f"; of {len(names)} forecasters the ten that matter most are drawn" if len(names) > 10 else ""}{f", for {esc(_quoted(focus))}" + (f" and {esc(_quoted(references[0]))}" if references else "") if len(counted) > 1 else ""}.</p>')
 
     # tables
     page.append("<h2>Forecasters and horizons</h2>" + _metric_table(summary, metric, protocol, focus, points_per_period, level))
@@ -595,7 +684,7 @@ def write_report(path: Path | str,
     means = means.reindex((means[focus] if METRICS[metric].better != "higher" else -means[focus]).sort_values(kind="stable").index)
     page.append(f"<h2>System by system</h2><p>{esc(METRICS[metric].title(protocol))} over {horizon} steps, mean over the windows of each system; on top what {esc(_quoted(focus))} does best. Every row is one flow: a median hides who is bad at what.</p>")
     finite = means.replace([np.inf, -np.inf], np.nan)
-    page.append(_figure(plots.plot_systems(list(means.index), {n: finite[n].to_numpy() for n in means}, xlabel=f"{METRICS[metric].title(protocol)}, {horizon} steps", looks=looks), kind="strip"))
+    page.append(_figure(plots.plot_systems(list(means.index), {n: finite[n].to_numpy() for n in means if n in few}, xlabel=f"{METRICS[metric].title(protocol)}, {horizon} steps", looks=looks), kind="strip"))
     page.append(f"<details><summary>As a table</summary>{_systems_table(means, families, seen)}</details>")
 
     # pictures
@@ -609,10 +698,14 @@ def write_report(path: Path | str,
                 scores = ", ".join(f"{n} {_number(e.scores[n])}" for n in shown if n in e.scores)
                 page.append(_figure(e.plot([n for n in shown if n in e.forecasts], looks=looks, width=4.8), f"{e.rank.capitalize()} window for {_quoted(focus)} ({e.trajectory} from step {e.window}). {METRICS[e.metric].label}: {scores}."))
             page.append("</div>")
+            typical = next((e for e in group if e.rank == "median"), group[0])
+            page.append("<div class='two'>" + _figure(typical.plot_attractors([n for n in shown if n in typical.forecasts]), f"{system} in state space: the truth of the {typical.rank} window and the forecasts of it.")
+                        + _figure(typical.plot_spectra([n for n in shown if n in typical.forecasts], looks=looks), "The same in frequencies: smoothed power spectra, mean over coordinates.") + "</div>")
 
     # what and how
     page.append("<h2>What was held out</h2>" + _held_out(systems, trained_on, families))
     page.append("<h2>How it was made</h2>")
+    if protocol.name: page.append(f"<p>The protocol is <b>{esc(protocol.name)}</b>. {esc(PROTOCOLS[protocol.name].source)}</p>")
     page.append("<ul>" + "".join(f"<li><b>{esc(n)}</b>: {esc(about[n])}</li>" for n in names if n in about) + "</ul>")
     page.append(f"<p>{'Each window is standardised by the mean and standard deviation of its own context, coordinate by coordinate, for the forecaster and for the score. ' if protocol.standardise else 'Forecasts and scores are in the units of the data. '}"
                 f"Up to {_count(protocol.n_windows, 'window')} from each trajectory, one at random in each of as many equal parts, from a stream keyed by the seed {protocol.seed} and the name of the trajectory: the same for every forecaster. "
@@ -624,7 +717,10 @@ def write_report(path: Path | str,
     return write_atomically(path, lambda temporary: temporary.write_text(document, encoding="utf-8"))
 
 
-_ABOUT = {"persistence": "the last value, repeated.", "mean": "the mean of the context, of each coordinate.",
+_ABOUT = {"drift": "the line through the first and the last point of the context, continued.", "seasonal": "the last dominant period of the context, repeated.", "ar": "an autoregression of each coordinate, its order chosen by BIC (statsmodels).",
+          "arima": "ARIMA(5, 1, 1) of each coordinate (statsmodels).", "simplex": "the mean of what followed the nearest neighbours in delay space (Sugihara and May 1990).", "smap": "locally weighted linear maps in delay space (Sugihara 1994).",
+          "dmd": "dynamic mode decomposition on delays (pydmd).", "nvar": "next-generation reservoir computing: a ridge regression on products of delays (reservoirpy; Gauthier et al. 2021).", "esn": "an echo state network (reservoirpy; Jaeger 2001).",
+          "sindy": "a sparse polynomial vector field (pysindy; Brunton et al. 2016).", "persistence": "the last value, repeated.", "mean": "the mean of the context, of each coordinate.",
           "parroting": "what followed the stretch of the context that resembles its end most, repeated; the length of the stretch is chosen on the context alone (Zhang and Gilpin 2025, arXiv 2505.11349)."}
 
 
@@ -649,10 +745,14 @@ def _yaml(value: Mapping[str, Any]) -> str:
     return yaml.safe_dump(json.loads(json.dumps(value, default=str)), sort_keys=False, allow_unicode=True, width=110)
 
 # %% ../nbs/70_evaluation.ipynb #f0a11482
+_OF_PROTOCOL = ("context_length", "prediction_length", "horizons", "n_windows", "metrics", "standardise")
+
+
 @dataclass(frozen=True)
 class EvaluationConfig:
     "What `run_evaluation` is asked for; the defaults are those of the command. Raises `ValueError` for values that make no sense."
     model_id: str | Sequence[str] | Mapping[str, str] | None = None  # checkpoint directory or hub name, several, or {name: id}; None: only the baselines
+    named_protocol: str | None = None  # a published protocol, which brings its own trajectories and settings
     data_dir: str = "data"
     split: str | None = "test"  # folder in data_dir; None: data_dir itself
     systems: Sequence[str] | None = None  # None: all of the split
@@ -671,6 +771,7 @@ class EvaluationConfig:
     n_bootstrap: int = 2000
     batch_size: int = 256
     device: str = "cpu"
+    rollout: str | None = None  # of models, beyond what they write at once: one of `models.ROLLOUTS`; None: as the family does
 
     def __post_init__(self):
         for name in ("systems", "metrics", "baselines", "horizons"):
@@ -681,6 +782,10 @@ class EvaluationConfig:
         for baseline in self.baselines: get_baseline(baseline)
         if self.n_trajectories is not None and self.n_trajectories < 1: raise ValueError(f"n_trajectories must be at least 1, or null for all, not {self.n_trajectories}")
         if self.batch_size < 1: raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.named_protocol is not None:
+            check_name(self.named_protocol, PROTOCOLS, "protocol")
+            own = [key for key in (*_OF_PROTOCOL, "split", "n_trajectories") if getattr(self, key) != type(self).__dataclass_fields__[key].default]
+            if own: raise ValueError(f"named_protocol={self.named_protocol} fixes {', '.join(own)}: leave {'it' if len(own) == 1 else 'them'} out, or leave named_protocol out")
         self.protocol  # says what is wrong with the rest
 
     @classmethod
@@ -691,6 +796,7 @@ class EvaluationConfig:
 
     @property
     def protocol(self) -> Protocol:
+        if self.named_protocol is not None: return Protocol.named(self.named_protocol, seed=self.seed)
         return Protocol(self.context_length, self.prediction_length, tuple(self.horizons or ()), self.n_windows, tuple(self.metrics), self.standardise, self.seed)
 
     @property
@@ -751,6 +857,12 @@ def _stamp(path: str | Path) -> Any:
 
 def _select(config: EvaluationConfig) -> tuple[list[Trajectory], list[Any]]:
     "The trajectories to evaluate on, and what tells whether their files have changed."
+    if config.named_protocol is not None:
+        found = config.protocol.trajectories(config.data_dir)
+        if config.systems is not None:
+            for name in config.systems: check_name(name, {t.system for t in found}, f"system of {config.named_protocol}")
+            found = [t for t in found if t.system in config.systems]
+        return found, [(t.item_id, hashlib.sha256(np.ascontiguousarray(t.target)).hexdigest()) for t in found]
     store = open_store(Path(config.data_dir) / config.split if config.split else Path(config.data_dir), config.systems)
     chosen, stamps, count = [], [], {}
     for trajectory, file in zip(store, store.paths):
@@ -763,6 +875,8 @@ def _select(config: EvaluationConfig) -> tuple[list[Trajectory], list[Any]]:
 
 def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
                    console: Any = None,  # a rich Console; default: the terminal
+                   *,
+                   published: pd.DataFrame | None = None,  # rows of forecasters of which only the scores are known, to stand beside ours
                    ) -> Path:  # the report
     """Evaluate checkpoints and baselines on stored trajectories: `rows.parquet`, `summary.csv`, `report.html` and `config.yaml` in `output_dir`.
 
@@ -777,7 +891,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
     forecasters: dict[str, Forecaster] = {}
     if config.models:
         from chronos_dysts import models
-        forecasters = {name: models.load(model_id, device=config.device, name=name) for name, model_id in config.models.items()}
+        forecasters = {name: models.load(model_id, device=config.device, name=name, rollout=config.rollout) for name, model_id in config.models.items()}
     else: console.print("model_id is null: only the baselines are evaluated; model_id=<checkpoint directory or hub name> adds a model.")
     trained = list(forecasters)
     for name in config.baselines: forecasters[name] = get_baseline(name)
@@ -797,7 +911,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
             parts.append(part)
     for stale in set((folder / "parts").glob("*.parquet")) - set(parts): stale.unlink()
 
-    rows = pd.concat([read_rows(part) for part in parts], ignore_index=True)
+    rows = pd.concat([*(read_rows(part) for part in parts), *([] if published is None else [published[published["system"].isin({t.system for t in trajectories})]])], ignore_index=True)
     summary = summarise(rows, level=config.level, n_bootstrap=config.n_bootstrap, seed=config.seed)
     write_rows(rows, folder / "rows.parquet")
     write_atomically(folder / "summary.csv", lambda temporary: summary.to_csv(temporary, index=False))
@@ -809,7 +923,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
     report = write_report(
         folder / "report.html", rows, examples, protocol=protocol, focus=focus, references=("parroting", *(n for n in trained if n != focus), "persistence", "mean"),
         title=f"Forecasts of {len(set(t.system for t in trajectories))} chaotic flows",
-        about={name: _describe(forecasters[name], config.models[name]) for name in trained},
+        about={**({} if published is None else {name: "a published forecast, scored by its authors." for name in published["forecaster"].unique()}), **{name: _describe(forecasters[name], config.models[name]) for name in trained}},
         trained_on=trained_systems(*(forecasters[name] for name in trained)), families=manifest.get("families"),
         points_per_period=float(np.median(per_period)) if np.ptp(per_period) < 0.01 * np.median(per_period) else None,
         made={"configuration": asdict(config), "data set": {k: manifest[k] for k in ("config", "seed", "versions") if k in manifest}, **environment(),
@@ -823,7 +937,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
 def _code() -> str:
     "A digest of the code that decides the numbers, so that rows of another version are not taken for those of this one."
     folder = Path(m.__file__).parent
-    return hashlib.sha256(b"".join((folder / f"{room}.py").read_bytes() for room in ("metrics", "forecasting", "baselines", "tokenizers", "models", "evaluation"))).hexdigest()
+    return hashlib.sha256(b"".join((folder / f"{room}.py").read_bytes() for room in ("metrics", "forecasting", "baselines", "decoding", "tokenizers", "models", "protocols", "evaluation"))).hexdigest()
 
 
 def _describe(forecaster: Forecaster, model_id: str) -> str:

@@ -5,15 +5,24 @@
 # %% ../nbs/45_forecasting.ipynb #a8c8c418
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from . import metrics as m
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 # %% auto #0
-__all__ = ['LEVELS', 'Forecast', 'Forecaster', 'check_prediction_length', 'check_context', 'Standardiser', 'forecast_in_chunks']
+__all__ = ['LEVELS', 'Forecast', 'Forecaster', 'check_prediction_length', 'check_context', 'Standardiser', 'forecast_in_chunks',
+           'Series', 'read_series', 'Backtest', 'backtest', 'SeriesForecast', 'forecast']
 
 # %% ../nbs/45_forecasting.ipynb #b651ac37
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -212,3 +221,303 @@ def forecast_in_chunks(forecaster: Forecaster,
                              f"for a context of shape {(expected[0], dim, context_length)}: expected {expected}")
         yield windows, forecast
         if progress: progress(windows.stop)
+
+# %% ../nbs/45_forecasting.ipynb #03a43dc9
+@dataclass(frozen=True)
+class Series:
+    "Evenly sampled measurements: what `read_series` makes of a user's data."
+    values: np.ndarray  # (dim, time), float64, finite
+    names: tuple[str, ...]  # of the coordinates
+    times: np.ndarray | None = None  # (time,), numbers or datetime64; None: steps are counted
+    time_name: str = "step"
+
+    @property
+    def dt(self) -> float | None:
+        "Time between two points, in the units of a numeric time column; None where there is none."
+        return None if self.times is None or self.times.dtype.kind == "M" else float((self.times[-1] - self.times[0]) / (len(self.times) - 1))
+
+    def times_after(self, steps: int) -> np.ndarray:
+        "The times of the next points, (steps,): of the next steps where no time is known."
+        length = self.values.shape[1]
+        if self.times is None: return np.arange(length, length + steps)
+        if self.dt is not None: return self.times[-1] + self.dt * np.arange(1, steps + 1)
+        import pandas as pd
+        frequency = pd.infer_freq(pd.DatetimeIndex(self.times)) if length >= 3 else None
+        if frequency: return pd.date_range(self.times[-1], periods=steps + 1, freq=frequency)[1:].to_numpy()
+        return self.times[-1] + (self.times[-1] - self.times[0]) / (length - 1) * np.arange(1, steps + 1)
+
+
+_TEXT = (".csv", ".tsv", ".txt", ".dat", "")
+_TIME_NAMES = ("time", "t", "date", "datetime", "timestamp", "ds")
+
+
+def read_series(data: Any,  # array (time,) or (dim, time); pandas Series or DataFrame; or the path of a file
+                *,
+                columns: Sequence[str] | None = None,  # the columns that are the series; None: all but the time
+                time: str | None = None,  # the column with the times; None: one that is called time, t, date, …, holds dates, or comes first and counts evenly
+                item: int | str | None = None,  # which series of a file with many, by position or item_id
+                ) -> Series:
+    """A user's measurements as a `Series`.
+
+    Raises `ValueError` that names the column, the row and the mend, for text, missing values, times that do not increase or are irregular, and files that hold something else;
+    `FileNotFoundError` for one that is not there.
+    """
+    import pandas as pd
+    if isinstance(data, Series): return data
+    if isinstance(data, (str, os.PathLike)): data = _read_file(Path(data).expanduser(), item)
+    if isinstance(data, pd.Series): data = data.to_frame(data.name if data.name is not None else "x")
+    if not isinstance(data, pd.DataFrame):
+        x = _floats(data, "the data", np.ndim(data) if hasattr(data, "ndim") or isinstance(data, (list, tuple)) else 0)
+        if x.ndim not in (1, 2): raise ValueError(f"a series is an array (time,) or (dim, time), not of shape {x.shape}")
+        x = np.atleast_2d(x)
+        if x.shape[0] > x.shape[1]: raise ValueError(f"an array of shape {x.shape} would be {x.shape[0]} coordinates of {x.shape[1]} points: arrays are (dim, time), so transpose it")
+        data = pd.DataFrame(x.T, columns=_default_names(len(x)))
+    return _from_frame(data, columns, time)
+
+
+def _default_names(dim: int) -> list[str]:
+    return list("xyz"[:dim]) if dim <= 3 else [f"x{i}" for i in range(dim)]
+
+
+def _read_file(path: Path, item: int | str | None) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+    if not path.exists(): raise FileNotFoundError(f"there is no file {path}")
+    if path.is_dir(): raise ValueError(f"{path} is a folder: name a file in it")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _TEXT: return _read_text(path)
+        if suffix == ".parquet": return pd.read_parquet(path)
+        if suffix in (".arrow", ".feather"): return _read_arrow(path, item)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from None
+    raise ValueError(f"{path}: a file that ends in {suffix!r} is not known here; {', '.join(s for s in _TEXT if s)}, .parquet, .feather and .arrow are")
+
+
+def _is_number(text: str) -> bool:
+    try: float(text)
+    except ValueError: return False
+    return True
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    "A table of text: its delimiter and whether it has a header are read off its first lines."
+    import pandas as pd
+    text = path.read_text(encoding="utf-8-sig")
+    head = [line for line in text.splitlines()[:20] if line.strip() and not line.lstrip().startswith("#")][:5]
+    if not head: raise ValueError(f"{path} is empty")
+    counts = {mark: [line.count(mark) for line in head] for mark in (";", "\t", ",", "|")}
+    mark = next((mark for mark, n in counts.items() if min(n) > 0 and min(n) == max(n)), None)
+    cells = [cell.strip().strip('"') for cell in (head[0].split(mark) if mark else head[0].split())]
+    decimal = "," if mark == ";" and not any("." in line for line in head) and any("," in line for line in head[1:]) else "."
+    plain = [cell.replace(",", ".") if decimal == "," else cell for cell in cells]
+    dated = not _is_number(plain[0]) and pd.notna(pd.to_datetime(plain[0], errors="coerce"))
+    header = None if all(_is_number(cell) or cell == "" for cell in plain[dated:]) and (len(plain) > dated) else 0
+    frame = pd.read_csv(io.StringIO(text), sep=mark or r"\s+", header=header, comment="#", skipinitialspace=True, decimal=decimal, skip_blank_lines=True)
+    if header is None: frame.columns = [f"column {i + 1}" for i in range(frame.shape[1])]
+    else: frame.columns = [str(c).strip() for c in frame.columns]
+    return frame
+
+
+def _read_arrow(path: Path, item: int | str | None) -> pd.DataFrame:
+    "A feather table, or one series of a GluonTS data set."
+    import pandas as pd
+    import pyarrow as pa
+    try:
+        with pa.memory_map(str(path)) as source: table = pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid:
+        try:
+            with pa.memory_map(str(path)) as source: table = pa.ipc.open_stream(source).read_all()
+        except pa.ArrowInvalid as error: raise ValueError(f"{path} is no Arrow file: {error}") from None
+    if "target" not in table.column_names or not pa.types.is_nested(table.schema.field("target").type): return table.to_pandas()
+    ids = table.column("item_id").to_pylist() if "item_id" in table.column_names else list(range(table.num_rows))
+    if item is None:
+        if table.num_rows != 1: raise ValueError(f"{path} holds {table.num_rows} series: say which with item=<position or item_id>, such as {ids[0]!r}")
+        row = 0
+    elif item in ids: row = ids.index(item)
+    elif str(item).lstrip("-").isdigit() and 0 <= int(item) < table.num_rows: row = int(item)
+    else: raise ValueError(f"{path} has no series {item!r}: it holds {', '.join(map(str, ids[:5]))}{' …' if len(ids) > 5 else ''}")
+    target = np.array(table.column("target")[row].as_py(), dtype=float)
+    if "target._np_shape" in table.column_names: target = target.reshape(table.column("target._np_shape")[row].as_py())
+    target = np.atleast_2d(target)
+    return pd.DataFrame(target.T, columns=_default_names(len(target)))
+
+
+def _from_frame(frame: pd.DataFrame, columns: Sequence[str] | None, time: str | None) -> Series:
+    import pandas as pd
+    frame = frame.rename(columns=str)
+    wanted = [columns] if isinstance(columns, str) else None if columns is None else [str(c) for c in columns]
+    for name in [*(wanted or []), *([time] if time else [])]:
+        if name not in frame: raise ValueError(f"there is no column {name!r}: the data has {', '.join(frame.columns)}")
+    if isinstance(frame.index, pd.DatetimeIndex) and time is None: frame = frame.reset_index(names="time" if "time" not in frame else "index"); time = frame.columns[0]
+    if not len(frame): raise ValueError("the data has no rows")
+    time = time if time is not None else _find_time(frame, wanted)
+    names = wanted or [c for c in frame.columns if c != time]
+    if not names: raise ValueError(f"the data has only the column {time!r}, which was taken for the time: if it is the series, say columns=[{time}]")
+    values = []
+    for name in names:
+        column = frame[name]
+        numbers = pd.to_numeric(column, errors="coerce")
+        text = numbers.isna() & column.notna()
+        if text.any(): raise ValueError(f"column {name!r} holds text ({column[text].iloc[0]!r} in row {int(text.argmax()) + 1}): leave it out with columns=[…], or correct it" if len(names) > 1 or not wanted
+                                        else f"column {name!r} holds text ({column[text].iloc[0]!r} in row {int(text.argmax()) + 1})")
+        bad = ~np.isfinite(numbers.to_numpy(float))
+        if bad.any(): raise ValueError(f"column {name!r} has {int(bad.sum())} missing or infinite values, the first in row {int(bad.argmax()) + 1}: fill them in (pandas: interpolate), or cut the series before them")
+        values.append(numbers.to_numpy(float))
+    return Series(np.stack(values), tuple(names), _check_times(frame[time], time) if time else None, time or "step")
+
+
+def _find_time(frame: pd.DataFrame, wanted: Sequence[str] | None) -> str | None:
+    "The column with the times, if one looks like it."
+    import pandas as pd
+    free = [c for c in frame.columns if not wanted or c not in wanted]
+    named = next((c for c in free if c.lower().split("[")[0].split("(")[0].strip() in _TIME_NAMES), None)
+    if named and frame.shape[1] > 1: return named
+    for name in free:
+        if pd.api.types.is_datetime64_any_dtype(frame[name]): return name
+        if frame[name].dtype.kind not in "fiu" and not pd.api.types.is_numeric_dtype(frame[name]) and _dates(frame[name]) is not None: return name
+    if free and free[0] == frame.columns[0] and frame.shape[1] > 1 and pd.api.types.is_numeric_dtype(frame[free[0]]) and len(frame) > 2:
+        steps = np.diff(frame[free[0]].to_numpy(float))
+        if (steps > 0).all() and np.ptp(steps) <= 1e-3 * steps.mean(): return free[0]
+    return None
+
+
+def _dates(column: pd.Series) -> np.ndarray | None:
+    import warnings
+
+    import pandas as pd
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dates = pd.to_datetime(column, errors="coerce")
+    if dates.isna().any(): return None
+    return dates.dt.tz_localize(None).to_numpy() if getattr(dates.dt, "tz", None) is not None else dates.to_numpy()
+
+
+def _check_times(column: pd.Series, name: str) -> np.ndarray:
+    "Times as numbers or datetime64, evenly spaced, or an error that names the first place where they are not."
+    import pandas as pd
+    numeric = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else None
+    times = numeric.to_numpy(float) if numeric is not None and numeric.notna().all() else _dates(column)
+    if times is None: raise ValueError(f"column {name!r} was taken for the time, and holds what is neither number nor date: name the right one with time=<column>")
+    if len(times) < 3: return times
+    seconds = (times - times[0]) / np.timedelta64(1, "s") if times.dtype.kind == "M" else times
+    steps = np.diff(seconds)
+    if not (steps > 0).all():
+        row = int((steps <= 0).argmax())
+        raise ValueError(f"the times in column {name!r} do not increase: {column.iloc[row]} in row {row + 1} is followed by {column.iloc[row + 1]}; sort the rows and remove what is double")
+    usual = float(np.median(steps))
+    even = seconds[0] + (seconds[-1] - seconds[0]) / (len(seconds) - 1) * np.arange(len(seconds))
+    if np.abs(seconds - even).max() > 0.25 * usual and not (times.dtype.kind == "M" and pd.infer_freq(pd.DatetimeIndex(times))):
+        row = int(np.abs(steps - usual).argmax())
+        unit = " s" if times.dtype.kind == "M" else ""
+        raise ValueError(f"the times in column {name!r} are irregular: most steps are {usual:g}{unit}, but from row {row + 1} to row {row + 2} it is {steps[row]:g}{unit}; resample to even steps first (pandas: resample, or numpy: interp)")
+    return times
+
+# %% ../nbs/45_forecasting.ipynb #fc3825b0
+@dataclass(frozen=True)
+class Backtest:
+    "Forecasts of a series' own past beside what happened. Made by `backtest`."
+    starts: np.ndarray  # the step at which each context begins, (window,)
+    context_length: int
+    truth: np.ndarray  # (window, dim, time)
+    scale: np.ndarray  # standard deviation of the context of each window, NaN where it is constant, (window, dim)
+    forecasts: Mapping[str, Forecast]  # by forecaster, of all windows
+
+    def errors(self, name: str) -> np.ndarray:
+        "Root mean square over coordinates of the error at each step, in standard deviations of the context, (window, time)."
+        return np.sqrt(np.nanmean(np.square((self.forecasts[name].median - self.truth) / self.scale[..., None]), axis=1))
+
+    def summary(self) -> pd.DataFrame:
+        "A line for each forecaster: windows, valid prediction time in steps (quartiles), MAE in standard deviations, and the share of the truth inside the 80 % interval (NaN for point forecasts)."
+        import pandas as pd
+        lines = []
+        moving = np.isfinite(self.scale).all(-1)
+        for name, forecast in self.forecasts.items():
+            vpt = m.valid_prediction_time(self.truth, forecast.median, self.scale)
+            q25, median, q75 = np.nanquantile(vpt, (0.25, 0.5, 0.75)) if moving.any() else (np.nan,) * 3
+            low, high = (next((i for i, known in enumerate(forecast.levels) if abs(level - known) < 1e-6), None) for level in (0.1, 0.9))
+            covered = np.nan if forecast.is_point or None in (low, high) else m.coverage(self.truth, forecast.quantiles[..., low], forecast.quantiles[..., high]).mean()
+            mae = np.nanmean(np.abs(forecast.median - self.truth) / self.scale[..., None]) if np.isfinite(self.scale).any() else np.nan
+            lines.append((name, len(self.starts), int((~moving).sum()), median, q25, q75, mae, covered))
+        return pd.DataFrame(lines, columns=["forecaster", "windows", "undefined_windows", "vpt_steps", "vpt_q25", "vpt_q75", "mae_std", "coverage80"])
+
+    def error_quantiles(self, name: str, levels: Sequence[float] = LEVELS) -> np.ndarray:
+        "What to add to a median for its quantiles, in standard deviations of the context, (dim, time, level): symmetric, from the absolute errors of all windows at about the same step."
+        size = np.abs(self.truth - self.forecasts[name].median) / self.scale[..., None]
+        shares, steps = np.abs(2 * np.asarray(levels) - 1), size.shape[-1]
+        spread = np.stack([np.nanquantile(size[..., 4 * step // 5:5 * step // 4 + 1], shares, axis=(0, 2)) for step in range(steps)], axis=-1)  # (level, dim, time)
+        return np.moveaxis(spread, 0, -1) * np.sign(2 * np.asarray(levels) - 1)
+
+
+def backtest(data: Any,  # what `read_series` takes
+             forecasters: Mapping[str, Forecaster] | Sequence[Forecaster],
+             prediction_length: int,  # steps ahead
+             *,
+             context_length: int = 512,  # steps that a forecaster sees; fewer where the series is short
+             n_windows: int = 20,  # moments of the past, fewer where there are not so many
+             ) -> Backtest:
+    "Forecasts from moments of the series' own past. Raises `ValueError` where the series has no room for one."
+    series, h = read_series(data), check_prediction_length(prediction_length)
+    named = dict(forecasters) if isinstance(forecasters, Mapping) else {f.name: f for f in forecasters}
+    if n_windows < 1: raise ValueError(f"n_windows must be at least 1, not {n_windows}")
+    length = series.values.shape[1]
+    context = min(context_length, max(length - 2 * h, length // 2, 2))
+    room = length - context - h + 1
+    if room < 1: raise ValueError(f"the series has {length} points: a backtest over {h} steps needs a context before them, at least {h + 2} points in all; forecast fewer steps")
+    starts = np.unique(np.linspace(0, room - 1, min(n_windows, room)).round().astype(int))
+    windows = np.stack([series.values[:, s:s + context + h] for s in starts])
+    past, truth = windows[..., :context], windows[..., context:]
+    units = Standardiser.of(past)
+    forecasts = {name: Forecast.concatenate([f for _, f in forecast_in_chunks(forecaster, past, h)]) for name, forecaster in named.items()}
+    return Backtest(starts, context, truth, np.where(units.constant, np.nan, units.scale)[..., 0], forecasts)
+
+
+@dataclass(frozen=True)
+class SeriesForecast:
+    "The forecast of a user's series. Made by `forecast`."
+    series: Series
+    forecast: Forecast  # of one window
+    context_length: int  # steps that it was made from
+    past: Backtest | None = None  # on the series' own past, where it is long enough
+    forecaster: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        "One row for each coordinate and step: the time, the name, median and quantiles."
+        import pandas as pd
+        times, quantiles = self.series.times_after(self.forecast.prediction_length), self.forecast.quantiles[0]
+        return pd.concat([pd.DataFrame({self.series.time_name: times, "series": name, "median": self.forecast.median[0, i],
+                                        **{f"q{level:g}": quantiles[i, :, k] for k, level in enumerate(self.forecast.levels)}})
+                          for i, name in enumerate(self.series.names)], ignore_index=True)
+
+
+_CALIBRATED_FROM = 10  # windows of a backtest, before its errors are taken for a distribution
+
+
+def forecast(data: Any,  # what `read_series` takes: an array (time,) or (dim, time), a pandas Series or DataFrame, a CSV, Parquet or Arrow file
+             forecaster: Forecaster,
+             prediction_length: int,  # steps ahead
+             *,
+             context_length: int = 512,  # the last so many steps are looked at
+             n_windows: int = 20,  # of the backtest; 0: none
+             rivals: Mapping[str, Forecaster] | Sequence[Forecaster] = (),  # others, for the backtest alone
+             columns: Sequence[str] | None = None, time: str | None = None, item: int | str | None = None,  # as in `read_series`
+             ) -> SeriesForecast:
+    """Forecast a user's own series, all its coordinates jointly where the forecaster does so, and test the forecaster on the series' own past.
+
+    A point forecast gets the quantiles of the errors that it made in the backtest, if there are ten windows or more. Raises `ValueError` as `read_series` and `check_context` do, and for a series that is constant throughout.
+    """
+    h = check_prediction_length(prediction_length)
+    series = read_series(data, columns=columns, time=time, item=item)
+    if context_length < 2: raise ValueError(f"context_length must be at least 2, not {context_length}")
+    context = series.values[None, :, -context_length:]
+    still = [name for name, constant in zip(series.names, Standardiser.of(context).constant[0, :, 0]) if constant]
+    if len(still) == len(series.names): raise ValueError(f"{', '.join(still)}: constant over the last {context.shape[-1]} points, there is nothing to forecast")
+    (_, ahead), = forecast_in_chunks(forecaster, context, h, chunk_values=1 << 62)
+    others = dict(rivals) if isinstance(rivals, Mapping) else {f.name: f for f in rivals}
+    past = None
+    if n_windows and series.values.shape[1] >= h + 16:
+        past = backtest(series, {forecaster.name: forecaster} | others, h, context_length=context_length, n_windows=n_windows)
+    if past is not None and ahead.is_point and np.isfinite(past.scale).sum(0).min() >= _CALIBRATED_FROM:
+        spread = past.error_quantiles(forecaster.name) * np.nan_to_num(Standardiser.of(context).scale)[0][..., None]
+        ahead = Forecast(ahead.median, ahead.median[..., None] + spread[None], LEVELS)
+    return SeriesForecast(series, ahead, context.shape[-1], past, forecaster.name)

@@ -5,16 +5,18 @@
 # %% ../nbs/22_metrics.ipynb #4dc38da0
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.distance import pdist
+from scipy.stats import rankdata
 
 # %% auto #0
-__all__ = ['mae', 'rmse', 'nrmse', 'mase', 'smape200', 'smape100', 'quantile_loss', 'wql', 'coverage', 'valid_prediction_time',
-           'valid_prediction_time_smape200', 'steps_to_periods', 'state_space_divergence',
-           'spectral_hellinger_distance', 'correlation_dimension']
+__all__ = ['mae', 'rmse', 'nrmse', 'mase', 'smape200', 'smape100', 'spearman', 'quantile_loss', 'wql', 'coverage', 'crps',
+           'valid_prediction_time', 'valid_prediction_time_smape200', 'steps_to_periods', 'steps_to_lyapunov_times',
+           'state_space_divergence', 'spectral_hellinger_distance', 'sliced_wasserstein_distance', 'with_floor',
+           'correlation_dimension', 'mean_period', 'divergence_curve', 'lyapunov_from_data']
 
 # %% ../nbs/22_metrics.ipynb #7db815d4
 def _pair(truth, forecast) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +95,15 @@ def smape100(truth,  # (…, time)
     "Symmetric mean absolute percentage error on the scale from 0 to 100: half of `smape200`."
     return 100 * _smape_terms(*_pair(truth, forecast)).mean(-1)
 
+# %% ../nbs/22_metrics.ipynb #7535645b
+def spearman(truth,  # (…, time)
+             forecast,  # (…, time)
+             ) -> np.ndarray:  # (…), -1 to 1
+    "Spearman's rank correlation over the steps, equal values at their mean rank; NaN where truth or forecast is constant or has a NaN."
+    truth, forecast = _pair(truth, forecast)
+    a, b = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in (truth, forecast))  # rankdata passes a NaN on
+    return _ratio((a * b).sum(-1), np.sqrt(np.square(a).sum(-1) * np.square(b).sum(-1)))
+
 # %% ../nbs/22_metrics.ipynb #845f865e
 def _quantiles(truth, quantiles, levels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     truth, quantiles, levels = np.asarray(truth, dtype=float), np.asarray(quantiles, dtype=float), np.asarray(levels, dtype=float)
@@ -138,6 +149,22 @@ def coverage(truth,  # (…, time)
     undefined = np.isnan(truth + lower + upper).any(-1)
     return np.where(undefined, np.nan, ((lower <= truth) & (truth <= upper)).mean(-1))[()]
 
+# %% ../nbs/22_metrics.ipynb #aecf764b
+def crps(truth,  # (…, time)
+         samples,  # (…, sample, time)
+         ) -> np.ndarray:  # (…), in the units of the data
+    "Continuous ranked probability score of sample paths, mean over steps, unbiased in the number of samples; NaN for fewer than two."
+    truth, samples = np.asarray(truth, dtype=float), np.asarray(samples, dtype=float)
+    if truth.ndim == 0 or samples.shape[:-2] + samples.shape[-1:] != truth.shape or not truth.shape[-1]:
+        raise ValueError(f"samples must have the shape (…, sample, time) for a truth (…, time) with at least one step, not {samples.shape} for {truth.shape}")
+    m = samples.shape[-2]
+    if m < 2: return np.full(truth.shape[:-1], np.nan)[()]
+    ordered = np.sort(samples, axis=-2)
+    weight = (2 * np.arange(1, m + 1) - m - 1) / (m * (m - 1))  # Σ_{i<j} (x_j - x_i) as a sum over ranks
+    with np.errstate(invalid="ignore"):
+        spread = (ordered * weight[:, None]).sum(-2)
+        return (np.abs(samples - truth[..., None, :]).mean(-2) - spread).mean(-1)[()]
+
 # %% ../nbs/22_metrics.ipynb #02209b81
 def _first_crossing(valid: np.ndarray) -> np.ndarray:
     "The number of steps before the first that is not valid, `(…, time)` to `(…)`; the whole horizon if there is none."
@@ -182,6 +209,15 @@ def steps_to_periods(steps,  # a time in steps, any shape
     "A time in steps as a number of dominant periods (not Lyapunov times)."
     return np.asarray(steps, dtype=float) * dt / period
 
+
+def steps_to_lyapunov_times(steps,  # a time in steps, any shape
+                            dt,  # time between two points, in the flow's units
+                            exponent,  # largest Lyapunov exponent, per unit of the flow's time
+                            ) -> np.ndarray:
+    "A time in steps as a number of Lyapunov times 1/λ₁; NaN where λ₁ is not positive: such a system has none."
+    exponent = np.asarray(exponent, dtype=float)
+    return np.where(exponent > 0, np.asarray(steps, dtype=float) * dt * exponent, np.nan)[()]
+
 # %% ../nbs/22_metrics.ipynb #3116e82f
 def _long_pair(truth, sample) -> tuple[np.ndarray, np.ndarray]:
     truth, sample = np.asarray(truth, dtype=float), np.asarray(sample, dtype=float)
@@ -206,12 +242,14 @@ def _histogram_divergence(truth: np.ndarray, sample: np.ndarray, bins: int, pseu
     low, high = truth.min(-1, keepdims=True), truth.max(-1, keepdims=True)
     if not (np.isfinite(truth).all() and np.isfinite(sample).all() and (high > low).all()):
         return np.nan
-    cells = [np.clip(np.floor((x - low) / (high - low) * bins), -1, bins) for x in (truth, sample)]
-    cells[0] = np.minimum(cells[0], bins - 1)  # the maximum belongs to the last cell
-    cells[1] = np.where(sample == high, bins - 1, cells[1])
-    inside = ((cells[1] >= 0) & (cells[1] < bins)).all(0)
-    _, index = np.unique(np.concatenate([cells[0], cells[1][:, inside]], 1), axis=1, return_inverse=True)
-    index = index.ravel()
+    inside = ((sample >= low) & (sample <= high)).all(0)
+    cells = [np.minimum(((x - low) / (high - low) * bins).astype(np.int64), bins - 1) for x in (truth, sample[:, inside])]  # the maximum belongs to the last cell
+    cells = np.concatenate(cells, 1)
+    number, span = cells[0], bins
+    for row in cells[1:]:  # one number for each cell, renumbered before it could overflow
+        if span > 2**62 // bins: number, span = np.unique(number, return_inverse=True)[1], number.size
+        number, span = number * bins + row, span * bins
+    index = np.unique(number, return_inverse=True)[1]
     occupied, size = index.max() + 1, float(bins) ** len(truth)
     counts = [np.bincount(part, minlength=occupied) for part in (index[:truth.shape[1]], index[truth.shape[1]:])]
     p, q = (np.append((count + pseudo_count), pseudo_count) / (n + pseudo_count * size)
@@ -224,19 +262,60 @@ def spectral_hellinger_distance(truth,  # (…, dim, time)
                                 sample,  # (…, dim, time), of the same length and time step
                                 sigma: float = 20.0,  # width of the smoothing, in frequency bins
                                 ) -> np.ndarray:  # (…), 0 (the same spectrum) to 1
-    "Hellinger distance between smoothed power spectra of the standardised coordinates, mean over coordinates; NaN where a coordinate is constant."
+    "Hellinger distance between smoothed power spectra of the standardised coordinates, mean over coordinates; 1 for a coordinate that the sample leaves constant, NaN where the truth is constant or a value is not finite."
     truth, sample = _pair(truth, sample)
     if truth.ndim < 2: raise ValueError(f"the distance of spectra needs the shape (…, dim, time), not {truth.shape}")
     p, q = _smooth_spectrum(truth, sigma), _smooth_spectrum(sample, sigma)
+    q[_constant(sample) & np.isfinite(sample).all(-1)] = 0.0  # no motion has nothing in common with any
     return np.sqrt(np.clip(1 - np.sqrt(p * q).sum(-1), 0, None)).mean(-1)[()]
 
 
 def _smooth_spectrum(x: np.ndarray, sigma: float) -> np.ndarray:
     power = np.square(np.abs(np.fft.rfft(x - x.mean(-1, keepdims=True))))
+    power[_constant(x)] = 0.0  # not the spectrum of rounding errors
     smooth = gaussian_filter1d(power, sigma, axis=-1, mode="nearest")
     return _ratio(smooth, smooth.sum(-1, keepdims=True))
 
 
+def _constant(x: np.ndarray) -> np.ndarray:
+    "Does a series (…, time) not move beyond the rounding of its values?"
+    return np.ptp(x, axis=-1) <= 8 * np.finfo(float).eps * np.abs(x).max(-1)
+
+
+def sliced_wasserstein_distance(truth,  # (…, dim, time)
+                                sample,  # (…, dim, time), as long as you like
+                                directions: int = 64,  # along which the points are compared
+                                seed: int = 0,  # of the directions
+                                ) -> np.ndarray:  # (…), in standard deviations of the truth
+    "Mean over directions of the Wasserstein-1 distance between the projected points, coordinates standardised by the truth; of one coordinate the distance itself. NaN where a value is not finite or the truth is constant."
+    truth, sample = _long_pair(truth, sample)
+    mean, std = truth.mean(-1, keepdims=True), truth.std(-1, keepdims=True)
+    std = np.where(_constant(truth)[..., None], np.nan, std)
+    dim = truth.shape[-2]
+    if directions < 1: raise ValueError(f"directions must be at least 1, not {directions}")
+    along = np.random.default_rng(seed).normal(size=(directions, dim)) if dim > 1 else np.ones((1, 1))
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    a, b = (np.sort(along @ ((x - mean) / std), axis=-1) for x in (truth, sample))
+    n, m = a.shape[-1], b.shape[-1]
+    if n == m: return np.abs(a - b).mean((-2, -1))[()]
+    ends = np.union1d(np.arange(1, n + 1) / n, np.arange(1, m + 1) / m)  # where either quantile function jumps
+    width = np.diff(ends, prepend=0)
+    middle = ends - width / 2
+    return (np.abs(a[..., (middle * n).astype(int)] - b[..., (middle * m).astype(int)]) * width).sum(-1).mean(-1)[()]
+
+
+def with_floor(metric: Callable,  # of a truth and a sample of the same length, such as `state_space_divergence`
+               truth,  # (…, dim, time), at least twice as long as the sample
+               sample,  # (…, dim, time)
+               **settings,  # of the metric
+               ) -> tuple[np.ndarray, np.ndarray]:  # the distance of the sample, and that of another stretch of the truth; (…) each
+    "A distance between attractors beside its floor: what the truth itself scores, later on. No sample of this length can be told from the truth below it."
+    truth, sample = _long_pair(truth, sample)
+    n = sample.shape[-1]
+    if truth.shape[-1] < 2 * n: raise ValueError(f"a floor needs a truth twice as long as the sample: {2 * n} steps, not {truth.shape[-1]}")
+    return metric(truth[..., :n], sample, **settings), metric(truth[..., :n], truth[..., -n:], **settings)
+
+# %% ../nbs/22_metrics.ipynb #f04af0f2
 def correlation_dimension(x,  # (…, dim, time)
                           quantile: float = 0.01,  # share of the pairs that count as near
                           theiler: int = 100,  # steps; pairs closer in time do not count
@@ -255,10 +334,111 @@ def correlation_dimension(x,  # (…, dim, time)
 def _takens_estimator(x: np.ndarray, apart: np.ndarray, quantile: float) -> float:
     if not np.isfinite(x).all():
         return np.nan
-    distance = pdist(x.T)[apart]
-    distance = distance[distance > 0]
-    if not len(distance):
+    square = pdist(x.T, "sqeuclidean")[apart]
+    square = square[square > 0]
+    if not len(square):
         return np.nan
-    radius = np.quantile(distance, quantile)
-    near = distance[distance < radius]
-    return float(1 / np.log(radius / near).mean()) if len(near) else np.nan
+    rank = int(quantile * (len(square) - 1))
+    square = np.partition(square, rank)[:rank + 1]
+    return float(2 / np.log(square.max() / square[square < square.max()]).mean()) if square.min() < square.max() else np.nan
+
+# %% ../nbs/22_metrics.ipynb #5a9e0e53
+def mean_period(x,  # (…, dim, time)
+                ) -> np.ndarray:  # (…), steps
+    "Inverse of the mean frequency of the power spectrum, the longest over coordinates; NaN where none moves."
+    x = np.asarray(x, dtype=float)
+    power = np.square(np.abs(np.fft.rfft(x - x.mean(-1, keepdims=True))))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        periods = power.sum(-1) / (power @ np.fft.rfftfreq(x.shape[-1]))
+    moving = ~_constant(x) & np.isfinite(periods)
+    longest = np.where(moving, periods, -np.inf).max(-1)
+    return np.where(moving.any(-1), longest, np.nan)
+
+
+def _neighbours(x: np.ndarray,  # (batch, dim, time)
+                theiler: np.ndarray,  # (batch,)
+                ) -> tuple[np.ndarray, np.ndarray]:  # index of the nearest point and its squared distance, (batch, time) each
+    batch, _, n = x.shape
+    index, distance = np.empty((batch, n), int), np.empty((batch, n))
+    size, steps = np.square(x).sum(1), np.arange(n)
+    rows = max(1, min(n, (1 << 18) // n))
+    together = max(1, (1 << 18) // (rows * n))
+    for first in range(0, batch, together):
+        b = slice(first, first + together)
+        for start in range(0, n, rows):
+            r = slice(start, min(start + rows, n))
+            d = np.matmul(x[b, :, r].swapaxes(1, 2), x[b])
+            d *= -2
+            d += size[b, None]
+            near = np.abs(steps[r, None] - steps) <= theiler[b].max() if np.ptp(theiler[b]) == 0 else np.abs(steps[r, None] - steps) <= theiler[b, None, None]
+            d[np.broadcast_to(near, d.shape)] = np.inf
+            index[b, r] = d.argmin(-1)
+            distance[b, r] = d.min(-1) + size[b, r]
+    return index, distance
+
+
+def divergence_curve(x,  # (…, dim, time)
+                     steps: int,  # for which pairs are followed
+                     theiler,  # pairs closer in time, in steps, are no neighbours; a number or (…)
+                     nearest: float = 1.0,  # share of the pairs that is followed, the nearest ones
+                     ) -> np.ndarray:  # (…, steps + 1)
+    "Mean logarithm of the distance of neighbours, in units of the coordinates given, 0 … `steps` steps later (Rosenstein et al. 1993). NaN where a value is not finite."
+    x = np.asarray(x, dtype=float)
+    if x.ndim < 2 or not 1 <= steps < x.shape[-1] // 2: raise ValueError(f"a divergence curve of {steps} steps needs the shape (…, dim, time) with more than {2 * steps + 1} steps, not {x.shape}")
+    if not 0 < nearest <= 1: raise ValueError(f"nearest is a share of the pairs between 0 and 1, not {nearest}")
+    shape, m = x.shape[:-2], x.shape[-1] - steps
+    flat = x.reshape(-1, *x.shape[-2:])
+    theiler = np.broadcast_to(np.asarray(theiler), shape).reshape(-1)
+    if len(theiler) and not (0 <= theiler).all() & (theiler < m / 2).all(): raise ValueError(f"theiler must lie between 0 and half of the {m} points that can be followed, not {theiler.min()} to {theiler.max()}")
+    finite = np.isfinite(flat).all((-2, -1))
+    curves = np.full((len(flat), steps + 1), np.nan)
+    if finite.any():
+        flat, theiler = flat[finite], theiler[finite]
+        neighbour, distance = _neighbours(flat[..., :m] - flat[..., :m].mean(-1, keepdims=True), theiler)
+        kept = max(1, round(nearest * m))
+        start = np.argpartition(distance, kept - 1, axis=-1)[:, :kept] if kept < m else np.broadcast_to(np.arange(m), neighbour.shape)
+        other = np.take_along_axis(neighbour, start, -1)
+        points, window, found = np.ascontiguousarray(flat.swapaxes(1, 2)), np.arange(len(flat))[:, None], np.empty((len(flat), steps + 1))
+        for k in range(steps + 1):
+            square = np.square(points[window, start + k] - points[window, other + k]).sum(-1)
+            apart = square > 0
+            found[:, k] = _ratio(np.log(square, where=apart, out=np.zeros_like(square)).sum(-1), 2 * apart.sum(-1))
+        curves[finite] = found
+    return curves.reshape(*shape, steps + 1)
+
+
+def lyapunov_from_data(x,  # (…, dim, time): the state, or delay coordinates of what was measured
+                       dt: float = 1.0,  # time between two points; the exponent is per unit of it
+                       *,
+                       theiler=None,  # steps, a number or (…); None: the mean period
+                       steps: int | None = None,  # for which pairs are followed; None: twenty mean periods, at most a quarter of the series
+                       nearest: float = 0.25,  # share of the pairs that is followed, the nearest ones
+                       fit: tuple[int, int] | None = None,  # first and last step of the straight part; None: from the start to one e-fold below the plateau
+                       ) -> np.ndarray:  # (…), per unit of time
+    "Largest Lyapunov exponent by the method of Rosenstein et al. (1993): the slope of `divergence_curve` of the standardised coordinates. NaN where a value is not finite or a coordinate is constant."
+    x = np.asarray(x, dtype=float)
+    if x.ndim < 2 or x.shape[-1] < 20: raise ValueError(f"an exponent from data needs the shape (…, dim, time) with at least 20 steps, not {x.shape}")
+    shape, flat = x.shape[:-2], x.reshape(-1, *x.shape[-2:])
+    known = np.isfinite(flat).all((-2, -1)) & ~_constant(flat).any(-1)
+    result = np.full(len(flat), np.nan)
+    if not known.any(): return result.reshape(shape)[()]
+    flat = flat[known]
+    flat = (flat - flat.mean(-1, keepdims=True)) / flat.std(-1, keepdims=True)
+    n, period = flat.shape[-1], mean_period(flat)
+    steps = int(min(n // 4, max(10, 20 * np.median(period)))) if steps is None else steps
+    if theiler is None: theiler = np.minimum(np.ceil(period), (n - steps) // 4).astype(int)
+    else: theiler = np.broadcast_to(np.asarray(theiler), shape).reshape(-1)[known]
+    curves = divergence_curve(flat, steps, theiler, nearest)
+    k = np.arange(steps + 1)
+    if fit is not None:
+        if not 0 <= fit[0] < fit[1] <= steps: raise ValueError(f"fit must be two steps between 0 and {steps}, not {fit}")
+        straight = np.broadcast_to((k >= fit[0]) & (k <= fit[1]), curves.shape)
+    else:
+        plateau = curves[:, -max(1, steps // 10):].mean(-1, keepdims=True)
+        above = curves > plateau - 1
+        end = np.where(above.any(-1), above.argmax(-1), steps)
+        straight = k <= np.where(end < 2, steps, end)[:, None]  # where nothing rises, the whole is the straight part
+    weight = straight / straight.sum(-1, keepdims=True)
+    centre = (weight * k).sum(-1, keepdims=True)
+    result[known] = (weight * (k - centre) * curves).sum(-1) / (weight * np.square(k - centre)).sum(-1) / dt
+    return result.reshape(shape)[()]

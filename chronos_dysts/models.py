@@ -32,11 +32,12 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config
 from transformers.utils import logging as transformers_logging
 
 from .forecasting import LEVELS, Forecast, Standardiser, check_context, check_prediction_length
+from .decoding import T5Decoder, draw
 from .tokenizers import MeanScaleBins
 
 # %% auto #0
-__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'check_family', 'build', 'family_of', 'locate', 'load_model',
-           'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'sample_paths', 'ChronosForecaster',
+__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'locate',
+           'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'sample_paths', 'ChronosForecaster',
            'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
 
 # %% ../nbs/51_models.ipynb #28a36360
@@ -316,42 +317,41 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
     return directory
 
 # %% ../nbs/51_models.ipynb #458ca6b5
-def _pick(logits: torch.Tensor,  # (rows, n_tokens)
-          u: torch.Tensor,  # uniform numbers in [0, 1), (rows,)
-          temperature: float, top_k: int | None, top_p: float | None) -> torch.Tensor:
-    "A token of each row, drawn by inverting the distribution function of the `top_k` likeliest (and of those, the nucleus of mass `top_p`)."
-    logits, tokens = (logits / temperature).topk(min(top_k or logits.shape[-1], logits.shape[-1]), dim=-1)
-    p = logits.softmax(-1)
-    if top_p is not None and top_p < 1: p = torch.where(p.cumsum(-1) - p < top_p, p, 0.0)
-    cumulative = p.cumsum(-1)
-    index = (cumulative <= u[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
-    return tokens.gather(-1, index)
+ROLLOUTS = ("samples", "median", "greedy", "quantiles")
+"""How a forecast goes on beyond what a model writes at once: each sample path from its own past; all from the median of the samples or quantiles; one path of likeliest values; or nine quantiles as if they were paths, as chronos-forecasting does with Bolt and Chronos-2."""
 
 
 @torch.no_grad()
 def sample_paths(model: T5ForConditionalGeneration,
                  context: torch.Tensor,  # (rows, context_length)
                  noise: torch.Tensor,  # uniform numbers in [0, 1), (rows, sample, prediction_length)
+                 rollout: str = "samples",  # "samples", "median" or "greedy", which does not look at the numbers
                  ) -> torch.Tensor:  # (rows, sample, prediction_length), in the units of the context
-    "Paths drawn from a T5, each a function of its context and of its numbers in `noise`. Beyond the horizon that the model was trained on, each path is continued from its own past."
+    """Paths drawn from a T5, each a function of its context and of its numbers in `noise`.
+
+    Beyond the horizon that the model was trained on, each path is continued from its own past ("samples"), or all of a row from their median ("median", as chronos-forecasting does: no
+    sample paths any more, and their spread collapses). "greedy" takes the likeliest token at each step.
+    """
     chronos = model.config.chronos_config
     bins, (rows, samples, steps) = MeanScaleBins.from_config(chronos).to(context.device), noise.shape
-    u, paths = noise.reshape(rows * samples, steps), context.new_empty(rows * samples, 0)
-    while paths.shape[-1] < steps:
-        first = paths.shape[-1] == 0  # then the samples of a row share their context: encode it once
-        past = context if first else torch.cat([context.repeat_interleave(samples, 0), paths], -1)
+    u, past, paths = noise.reshape(rows * samples, steps), context, context.new_empty(rows * samples, 0)
+    while (done := paths.shape[-1]) < steps:
         tokens, observed, scale = bins.encode_context(past[:, -chronos["context_length"]:])
         mask = None if observed.all() else observed.long()
         encoded = model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-        if first: encoded, scale, mask = encoded.repeat_interleave(samples, 0), scale.repeat_interleave(samples, 0), None if mask is None else mask.repeat_interleave(samples, 0)
-        last, cache, drawn = torch.full((rows * samples, 1), model.config.decoder_start_token_id, device=context.device), None, []
-        for step in range(paths.shape[-1], min(steps, paths.shape[-1] + chronos["prediction_length"])):
-            out = model(encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=last, past_key_values=cache, use_cache=True)
-            cache, logits = out.past_key_values, out.logits[:, -1].float()
+        length = min(steps - done, chronos["prediction_length"])
+        together = rows * samples // len(past)  # paths that share a context: it is encoded once
+        decoder = T5Decoder(model, encoded, mask, together, length)
+        last, written = torch.full((rows * samples,), model.config.decoder_start_token_id, device=context.device), []
+        for step in range(done, done + length):
+            logits = decoder.step(last).float()
             logits[:, :bins.n_special_tokens] = -torch.inf  # a forecast has values: neither padding nor an end
-            last = _pick(logits, u[:, step], chronos["temperature"], chronos["top_k"], chronos["top_p"])
-            drawn.append(last)
-        paths = torch.cat([paths, bins.decode(torch.cat(drawn, -1), scale)], -1)
+            last = logits.argmax(-1) if rollout == "greedy" else draw(logits, u[:, step], chronos["temperature"], chronos["top_k"], chronos["top_p"])[:, 0]
+            written.append(last)
+        block = bins.decode(torch.stack(written, -1), scale.repeat_interleave(together))
+        paths = torch.cat([paths, block], -1)
+        if rollout == "median": past = torch.cat([past, block.reshape(rows, samples, length).median(1).values], -1)
+        else: past = torch.cat([context.repeat_interleave(samples, 0), paths], -1)
     return paths.reshape(rows, samples, steps)
 
 # %% ../nbs/51_models.ipynb #15ad4b1b
@@ -363,7 +363,13 @@ class ChronosForecaster(ABC):
     """
     family: str
 
-    def __init__(self, model: PreTrainedModel, name: str, standardise: bool, batch_size: int, seed: int):
+    rollouts: tuple[str, ...]  # those of `ROLLOUTS` that the family has, the default first
+
+    def __init__(self, model: PreTrainedModel, name: str, standardise: bool, batch_size: int, seed: int, rollout: str | None, n_samples: int | None):
+        self.rollout = self.rollouts[0] if rollout is None else rollout
+        if self.rollout not in self.rollouts: raise ValueError(f"rollout={rollout!r} is none of {self.family}: {', '.join(self.rollouts)}")
+        self.n_samples = int(n_samples or getattr(model.config, "chronos_config", {}).get("num_samples") or 20)
+        if self.n_samples < 1: raise ValueError(f"n_samples must be at least 1, not {n_samples}")
         self.model, self.name, self.standardise, self.batch_size, self.seed = model.eval(), name, standardise, batch_size, seed
         self.context_length, self.prediction_length = lengths(model)
         self.made: dict[str, Any] = dict(getattr(model.config, "chronos_dysts", None) or {})
@@ -375,17 +381,24 @@ class ChronosForecaster(ABC):
                  ) -> Forecast:
         """The predictive distribution of each window. Windows do not influence each other (Chronos-2 mixes the coordinates of a window, no more).
 
-        Horizons beyond `self.prediction_length`: a T5 continues each of its paths; Bolt and Chronos-2 do as packaged, they feed nine quantiles back as if they were paths and read quantiles off their mixture.
+        Horizons beyond `self.prediction_length` are reached by `self.rollout`, one of `ROLLOUTS`. By default a T5 continues each of its paths, and Bolt and Chronos-2 do as packaged: they feed nine quantiles back as if they were paths and read quantiles off their mixture.
+        With "samples" Bolt and Chronos-2 draw paths of which each keeps its own past: within what is written at once a path stays at one quantile of each coordinate, drawn anew for every block. With "median" nothing of the spread is carried on, with "greedy" the forecast is a point.
         A coordinate that is constant in the context gives no unit to forecast in: it is forecast to stay. Raises `ValueError` for a context that `check_context` refuses.
         """
         x = check_context(context, prediction_length)[..., -self.context_length:]
         standard = Standardiser.of(x) if self.standardise else None
         values = torch.from_numpy((standard.apply(x) if standard else x).astype(np.float32))
         # The nine paths of a long rollout are nine times the rows
-        rows = x.shape[1] * (len(LEVELS) if prediction_length > self.prediction_length else 1)
+        rows = x.shape[1] * (1 if prediction_length <= self.prediction_length else {"quantiles": len(LEVELS), "samples": self.n_samples}.get(self.rollout, 1))
         chunks = values.split(max(1, self.batch_size // rows))
         with torch.no_grad(): answer = np.concatenate([self._answer(chunk.to(self.model.device), int(prediction_length)) for chunk in chunks]).astype(np.float64)
-        return self._forecast(answer if standard is None else self._units(answer, np.where(standard.constant, 0.0, standard.scale), standard.mean))
+        if standard is not None:
+            scale, mean = np.where(standard.constant, 0.0, standard.scale), standard.mean
+            answer = answer * scale[:, None] + mean[:, None] if self._draws(prediction_length) else answer * scale[..., None] + mean[..., None]
+        if not self._draws(prediction_length): forecast = Forecast.from_quantiles(answer)
+        elif self.rollout == "greedy": return Forecast.from_point(answer[:, 0])
+        else: forecast = Forecast.from_samples(answer)
+        return Forecast.from_point(forecast.median) if self.rollout == "greedy" else forecast
 
     def predict_quantiles(self, inputs: Any, prediction_length: int | None = None, quantile_levels: Sequence[float] = LEVELS, **kwargs: Any) -> Any:
         "Quantiles and mean as chronos-forecasting's `predict_quantiles` gives them, of series as they are: nothing is standardised here."
@@ -399,12 +412,15 @@ class ChronosForecaster(ABC):
     def _pipeline(self) -> BaseChronosPipeline: ...
 
     @abstractmethod
-    def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray: "What the model says about contexts (batch, dim, time)."
+    def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray: "What the model says about contexts (batch, dim, time): paths (batch, sample, dim, time) or quantiles (batch, dim, time, level)."
 
-    def _forecast(self, answer: np.ndarray) -> Forecast: return Forecast.from_quantiles(answer)
+    @abstractmethod
+    def _draws(self, prediction_length: int) -> bool: "Does it answer with paths?"
 
-    def _units(self, answer: np.ndarray, scale: np.ndarray, mean: np.ndarray) -> np.ndarray:  # (batch, dim, time, level)
-        return answer * scale[..., None] + mean[..., None]
+    def _stream(self, series: np.ndarray) -> np.random.Generator:
+        "The random numbers of a series or a window: keyed by the seed and by what it holds."
+        key = np.frombuffer(hashlib.blake2b(np.ascontiguousarray(series).tobytes(), digest_size=16).digest(), np.uint32)
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *key.tolist()])))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}: {self.model.num_parameters() / 1e6:.2f} M weights, context {self.context_length}, horizon {self.prediction_length})"
@@ -413,28 +429,71 @@ class ChronosForecaster(ABC):
 class T5Forecaster(ChronosForecaster):
     "Chronos (T5): sample paths, coordinates independent."
     family = "chronos-t5"
+    rollouts = ("samples", "median", "greedy")
 
     def _pipeline(self) -> ChronosPipeline:
         config = ChronosConfig(**self.model.config.chronos_config)
         return ChronosPipeline(config.create_tokenizer(), ChronosModel(config, self.model))
 
+    def _draws(self, prediction_length: int) -> bool: return True
+
     def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
         batch, dim, time = context.shape
-        samples, rows = self.model.config.chronos_config["num_samples"], context.reshape(batch * dim, time)
+        samples, rows = 1 if self.rollout == "greedy" else self.n_samples, context.reshape(batch * dim, time)
         # Step by step, so that a longer horizon begins with the same numbers as a shorter one
         noise = np.stack([self._stream(row).random((prediction_length, samples), dtype=np.float32).T for row in rows.cpu().numpy()])
-        paths = sample_paths(self.model, rows, torch.from_numpy(noise).to(context.device))
+        paths = sample_paths(self.model, rows, torch.from_numpy(noise).to(context.device), self.rollout)
         return paths.reshape(batch, dim, samples, prediction_length).transpose(1, 2).cpu().numpy()
 
-    def _stream(self, row: np.ndarray) -> np.random.Generator:
-        "The random numbers of a window: keyed by the seed and by what it holds."
-        key = np.frombuffer(hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest(), np.uint32)
-        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, *key.tolist()])))
 
-    def _forecast(self, answer: np.ndarray) -> Forecast: return Forecast.from_samples(answer)
+class _QuantileForecaster(ChronosForecaster):
+    "A family that writes quantiles of a block of steps at once."
+    rollouts = ("quantiles", "median", "greedy", "samples")
 
-    def _units(self, answer: np.ndarray, scale: np.ndarray, mean: np.ndarray) -> np.ndarray:  # (batch, sample, dim, time)
-        return answer * scale[:, None] + mean[:, None]
+    def _draws(self, prediction_length: int) -> bool: return self.rollout == "samples" and prediction_length > self.prediction_length
+
+    def _block(self, context: torch.Tensor) -> torch.Tensor: "Quantiles of the block that is written at once, (batch, dim, block, level), at `self._levels()`, of contexts (batch, dim, time)."
+
+    def _levels(self) -> list[float]: return [round(float(q), 6) for q in self.pipeline.quantiles]
+
+    def _at(self, quantiles: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
+        "Quantiles at some of the model's own levels."
+        known = self._levels()
+        missing = [level for level in levels if level not in known]
+        if missing: raise ValueError(f"{self.name} knows no quantiles at {missing}, only at {known}: forecast with rollout='quantiles'")
+        return quantiles[..., [known.index(level) for level in levels]]
+
+    def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
+        if prediction_length <= self.prediction_length or self.rollout == "quantiles": return self._packaged(context, prediction_length)
+        if self.rollout == "samples": return self._paths(context, prediction_length)
+        blocks, steps = [], 0
+        while steps < prediction_length:
+            block = self._at(self._block(context[..., -self.context_length:]), LEVELS)
+            context = torch.cat([context, block[..., LEVELS.index(0.5)]], -1)
+            blocks.append(block)
+            steps += block.shape[-2]
+        return torch.cat(blocks, -2)[:, :, :prediction_length].cpu().numpy()
+
+    def _paths(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
+        "Paths (batch, sample, dim, time), each from its own past."
+        (batch, dim, _), samples = context.shape, self.n_samples
+        streams = [self._stream(window) for window in context.cpu().numpy()]
+        levels = torch.tensor(self._levels(), dtype=context.dtype, device=context.device)
+        past, paths = context, None
+        while paths is None or paths.shape[-1] < prediction_length:
+            block = self._block(past[..., -self.context_length:]).sort(-1).values  # (batch or batch · samples, dim, block, level); quantiles may cross
+            if paths is None: block = block.repeat_interleave(samples, 0)  # the samples of a window share their context: read it once
+            u = torch.from_numpy(np.stack([stream.random((samples, dim)) for stream in streams])).to(context).reshape(batch * samples, dim)
+            # the quantile function between the levels, held at the outermost
+            above = torch.searchsorted(levels, u.contiguous()).clamp(1, len(levels) - 1)
+            share = ((u - levels[above - 1]) / (levels[above] - levels[above - 1])).clamp(0, 1)[..., None]
+            pick = lambda index: block.gather(-1, index[..., None, None].expand(*block.shape[:-1], 1))[..., 0]
+            drawn = (1 - share) * pick(above - 1) + share * pick(above)
+            paths = drawn if paths is None else torch.cat([paths, drawn], -1)
+            past = torch.cat([context.repeat_interleave(samples, 0), paths], -1)
+        return paths[..., :prediction_length].reshape(batch, samples, dim, prediction_length).cpu().numpy()
+
+    def _packaged(self, context: torch.Tensor, prediction_length: int) -> np.ndarray: "Quantiles as the pipeline of chronos-forecasting gives them, (batch, dim, time, level)."
 
 
 def _predict(pipeline: BaseChronosPipeline, context: torch.Tensor, prediction_length: int, **kwargs: Any) -> Any:
@@ -443,24 +502,35 @@ def _predict(pipeline: BaseChronosPipeline, context: torch.Tensor, prediction_le
         return pipeline.predict_quantiles(context, prediction_length=prediction_length, quantile_levels=list(LEVELS), **kwargs)[0]
 
 
-class BoltForecaster(ChronosForecaster):
+class BoltForecaster(_QuantileForecaster):
     "Chronos-Bolt: quantiles, coordinates independent."
     family = "chronos-bolt"
 
     def _pipeline(self) -> ChronosBoltPipeline: return ChronosBoltPipeline(self.model)
 
-    def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
+    def _block(self, context: torch.Tensor) -> torch.Tensor:
+        batch, dim, time = context.shape
+        return self.model(context=context.reshape(batch * dim, time)).quantile_preds.transpose(1, 2).reshape(batch, dim, -1, len(self.pipeline.quantiles))
+
+    def _packaged(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
         batch, dim, time = context.shape
         return _predict(self.pipeline, context.reshape(batch * dim, time), prediction_length).reshape(batch, dim, prediction_length, len(LEVELS)).cpu().numpy()
 
 
-class Chronos2Forecaster(ChronosForecaster):
+class Chronos2Forecaster(_QuantileForecaster):
     "Chronos-2: quantiles, the coordinates of a window jointly."
     family = "chronos-2"
 
     def _pipeline(self) -> Chronos2Pipeline: return Chronos2Pipeline(self.model)
 
-    def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
+    def _block(self, context: torch.Tensor) -> torch.Tensor:
+        batch, dim, time = context.shape
+        groups = torch.arange(batch, device=context.device).repeat_interleave(dim)
+        blocks = self.prediction_length // self.pipeline.model_output_patch_size
+        out = self.model(context=context.reshape(batch * dim, time), group_ids=groups, num_output_patches=blocks).quantile_preds  # (row, level, time)
+        return out.transpose(1, 2).reshape(batch, dim, -1, out.shape[1])
+
+    def _packaged(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
         return torch.stack(_predict(self.pipeline, context.cpu(), prediction_length, batch_size=max(self.batch_size, context.shape[1]))).numpy()
 
 
@@ -473,11 +543,13 @@ def forecaster(model: PreTrainedModel,  # as `build`, `load_model` or training r
                standardise: bool | None = None,  # by the context; None: as it was trained, which for a checkpoint that does not tell means yes
                batch_size: int = 256,  # series that are forecast at a time
                seed: int = 0,  # of the sample paths
+               rollout: str | None = None,  # one of `ROLLOUTS`; None: "samples" for a T5, "quantiles" for Bolt and Chronos-2
+               n_samples: int | None = None,  # paths that are drawn; None: as the checkpoint says, else 20
                ) -> ChronosForecaster:
     "A model in memory as a `Forecaster`."
     if batch_size < 1: raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     made = getattr(model.config, "chronos_dysts", None) or {}
-    return _FORECASTERS[family_of(model.config)](model, name, bool(made.get("standardise", True)) if standardise is None else standardise, batch_size, seed)
+    return _FORECASTERS[family_of(model.config)](model, name, bool(made.get("standardise", True)) if standardise is None else standardise, batch_size, seed, rollout, n_samples)
 
 
 def load(model_id: str | os.PathLike,  # a checkpoint directory or a hub name

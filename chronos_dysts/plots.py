@@ -175,7 +175,7 @@ def plot_attractor(x,  # (dim, time), or a mapping of label to (dim, time)
     lag = _decorrelation_lag(next(iter(several.values()))[0]) if dim == 1 else 0
     for label, values in several.items():
         points = values[:min(dim, 3)] if dim > 1 else np.stack([values[0][:-lag], values[0][lag:]])
-        ax.plot(*points, lw=0.6, alpha=0.9, label=label, color=INK if len(several) == 1 else looks[label]["color"])
+        ax.plot(*points, lw=0.6, alpha=0.9, label=label, color=INK if len(several) == 1 or label == "truth" else looks[label]["color"])
     ax.set_xlabel(f"{labels[0]}(t)" if dim == 1 else labels[0])
     ax.set_ylabel(f"{labels[0]}(t + {lag} steps)" if dim == 1 else labels[1])
     if title: ax.set_title(title)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from chronos_dysts.baselines import BASELINES, ContextMean, ContextParroting, Persistence, decorrelation_lag, get_baseline, lag_distances
+from chronos_dysts import baselines
+from chronos_dysts.baselines import (AR, ARIMA, BASELINES, NVAR, ContextMean, ContextParroting, Drift, EchoState, HankelDMD, Persistence, Seasonal, Simplex, SINDy, SMap,
+                                     decorrelation_lag, dominant_period, get_baseline, lag_distances)
 from chronos_dysts.forecasting import Forecaster
 
 
@@ -75,15 +77,192 @@ def test_the_chosen_motif_length_is_chosen_on_the_context_alone_and_wins_there()
         assert fixed.neighbours(window[None], 40)[0] == lag
 
 
-def test_windows_do_not_see_each_other_and_units_do_not_matter():
-    context = context_of(5, (40, 3, 128))
-    for baseline in (make() for make in BASELINES.values()):
-        together = baseline.forecast(context, 50)
-        assert together.is_point and isinstance(baseline, Forecaster)
-        assert np.array_equal(together.median[11:13], baseline.forecast(context[11:13], 50).median)
-        scale, shift = np.array([[2.0 ** -9], [1.0], [2.0 ** 9]]), np.array([[0.0], [4.0], [-32.0]])
-        assert np.allclose(baseline.forecast(context * scale + shift, 50).median, together.median * scale + shift)
-        assert np.array_equal(baseline.forecast(torch.from_numpy(context), 50).median, together.median)
+OPTIONAL = {"dmd": "pydmd", "nvar": "reservoirpy", "esn": "reservoirpy", "sindy": "pysindy"}
+
+
+@pytest.fixture(params=BASELINES)
+def baseline(request):
+    if request.param in OPTIONAL: pytest.importorskip(OPTIONAL[request.param])
+    return get_baseline(request.param)
+
+
+def flow_windows(count=4, length=160, dim=3):
+    "Windows of a torus seen through a quadratic map: smooth, bounded, predictable."
+    t = np.arange(length) + 200 * np.arange(count)[:, None]
+    a, b = np.sin(0.21 * t), np.sin(0.21 * 2 ** 0.5 * t + 1)
+    return np.stack([a + 0.5 * b, a * b, b - a ** 2], 1)[:, :dim]
+
+
+def test_windows_do_not_see_each_other_and_units_do_not_matter(baseline):
+    n = 4 if baseline.name in ("arima", "ar", "esn", "sindy") else 12
+    context = flow_windows(n, 128)
+    if baseline.name == "arima":  # the likelihood of a series without noise has no maximum
+        baseline = ARIMA((2, 0, 1))
+        context = context[:, :2] + np.random.default_rng(0).normal(size=(n, 2, 128))
+    together = baseline.forecast(context, 20)
+    assert isinstance(baseline, Forecaster) and together.is_point == (baseline.name not in ("ar", "arima")) and np.isfinite(together.median).all()
+    assert np.array_equal(together.median[1:3], baseline.forecast(context[1:3], 20).median)
+    assert np.array_equal(together.median, (ARIMA((2, 0, 1)) if baseline.name == "arima" else get_baseline(baseline.name)).forecast(context, 20).median)  # reproducible
+    scale, shift = np.array([[2.0 ** -9], [1.0], [2.0 ** 9]])[:context.shape[1]], np.array([[0.0], [4.0], [-32.0]])[:context.shape[1]]
+    tolerance = 1e-8 if baseline.name not in ("arima", "nvar", "esn", "sindy", "smap", "dmd") else 1e-2  # these amplify rounding errors
+    assert np.allclose((baseline.forecast(context * scale + shift, 20).median - shift) / scale, together.median, atol=tolerance)
+    assert np.array_equal(baseline.forecast(torch.from_numpy(context), 20).median, together.median)
+
+
+def test_a_constant_coordinate_stays_and_a_constant_context_too(baseline, recwarn):
+    context = flow_windows(2, 96)
+    context[:, 1] = 7.3
+    forecast = baseline.forecast(context, 12)
+    assert np.allclose(forecast.median[:, 1], 7.3, rtol=1e-12) and np.isfinite(forecast.median).all() and np.ptp(forecast.median[:, 0]) >= 0
+    assert np.allclose(baseline.forecast(np.full((1, 2, 96), 0.1), 12).quantiles, 0.1, rtol=1e-12)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_one_coordinate_and_many_are_taken(baseline):
+    for dim in (1, 12):
+        t = np.arange(140)
+        context = np.sin(0.3 * t + np.linspace(0, 3, dim)[:, None])[None] + 0.1 * np.cos(0.77 * t)
+        if baseline.name == "arima" and dim > 1: context = context[:, :2]
+        forecast = baseline.forecast(context, 9)
+        assert forecast.median.shape == (*context.shape[:2], 9) and np.isfinite(forecast.quantiles).all()
+
+
+def test_a_context_that_is_too_short_is_named_or_taken(baseline):
+    for length in range(1, 16):
+        context = np.random.default_rng(length).normal(size=(2, 2, length))
+        try: forecast = baseline.forecast(context, 7)
+        except ValueError as error: assert "at least" in str(error), error
+        else: assert np.isfinite(forecast.median).all()
+
+
+def test_what_is_not_a_context_is_refused(baseline):
+    with pytest.raises(ValueError, match="NaN"): baseline.forecast(np.full((1, 1, 80), np.nan), 3)
+    with pytest.raises(ValueError, match="prediction_length"): baseline.forecast(np.zeros((1, 1, 80)), 0)
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_missing_package_is_named_when_the_baseline_is_made(name, monkeypatch):
+    def missing(package): raise ImportError(package)
+    monkeypatch.setattr(baselines, "import_module", missing)
+    with pytest.raises(ImportError, match=r"pip install 'chronos-dysts\[baselines\]'"): get_baseline(name)
+
+
+def test_the_drift_is_a_line_through_the_ends():
+    context = context_of(4)
+    for window, forecast in zip(context, Drift().forecast(context, 7).median):
+        for x, f in zip(window, forecast): assert np.allclose(f, np.polyval(np.polyfit([0, len(x) - 1], x[[0, -1]], 1), len(x) + np.arange(7)))
+
+
+@pytest.mark.parametrize("period", (4, 17, 60))
+def test_a_season_is_found_and_repeated(period):
+    t = np.arange(400)
+    wave = np.stack([np.sin(2 * np.pi * t / period), 0.3 * np.cos(2 * np.pi * t / period + 1)])[None] * [[1.0], [1e3]]
+    assert abs(dominant_period(wave[..., :300])[0] - period) < 0.03 * period
+    for seasonal in (Seasonal(), Seasonal(period)): assert np.allclose(seasonal.forecast(wave[..., :300], 100).median, wave[..., 300:], atol=2e-9 * np.abs(wave).max() + 1e-9)
+    with pytest.raises(ValueError, match="does not fit"): Seasonal(301).forecast(wave[..., :300], 5)
+
+
+def ar_process(rng, coefficients, length):
+    x = np.zeros(length + 200)
+    for t in range(len(coefficients), len(x)): x[t] = np.dot(coefficients, x[t - 1 :: -1][: len(coefficients)]) + rng.normal()
+    return x[200:]
+
+
+def test_the_autoregression_is_that_of_statsmodels_and_covers_what_it_should():
+    from statsmodels.tsa.ar_model import AutoReg
+    rng = np.random.default_rng(0)
+    series = np.array([ar_process(rng, (1.2, -0.5), 420) for _ in range(40)])[:, None]
+    forecast = AR().forecast(5 + 3 * series[..., :400], 20)
+    inside = (forecast.quantiles[..., 0] <= 5 + 3 * series[..., 400:]) & (5 + 3 * series[..., 400:] <= forecast.quantiles[..., -1])
+    assert abs(inside.mean() - 0.8) < 0.06
+    ours, theirs = AR(2).forecast(series[:1, :, :400], 20), AutoReg(series[0, 0, :400], 2).fit().get_prediction(400, 419)
+    assert np.allclose(ours.median[0, 0], theirs.predicted_mean, rtol=1e-6, atol=1e-8)
+    assert np.allclose(ours.quantiles[0, 0, :, -1] - ours.median[0, 0], 1.2815515655 * theirs.se_mean, rtol=1e-6)
+    assert AR()._series(series[0, 0, :400], 5)[0].shape == (5,)
+
+
+def test_an_arima_is_that_of_statsmodels():
+    from statsmodels.tsa.arima.model import ARIMA as Model
+    x = np.random.default_rng(1).normal(size=300).cumsum()
+    x = (x - x.mean()) / x.std()
+    forecast, theirs = ARIMA((2, 1, 0)).forecast(x[None, None], 10), Model(x, order=(2, 1, 0)).fit().get_forecast(10)
+    assert np.allclose(forecast.median[0, 0], theirs.predicted_mean, atol=1e-3)
+    assert np.allclose(forecast.quantiles[0, 0, :, 4], forecast.median[0, 0])
+
+
+def simplex_by_loop(x, embedding, lag, stretch, horizon):
+    "One window (dim, time), in units of its standard deviation."
+    x = list(np.asarray(x).T)
+    n, first = len(x), (embedding - 1) * lag
+    vector = lambda t: np.concatenate([x[t - j * lag] for j in range(embedding)])
+    for done in range(0, horizon, stretch):
+        now = len(x) - 1
+        near = sorted((np.linalg.norm(vector(t) - vector(now)), t) for t in range(first, min(n - stretch, now)))[: len(vector(now)) + 1]
+        weight = np.exp(-np.array([d for d, _ in near]) / near[0][0])
+        for h in range(1, min(stretch, horizon - done) + 1): x.append(np.average([x[t + h] for _, t in near], axis=0, weights=weight))
+    return np.array(x)[n:].T
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_simplex_projection_is_that_of_a_loop(seed):
+    context = context_of(seed, (3, 2, 90))
+    forecast = Simplex(embedding=2, lag=3).forecast(context, 25).median
+    stretch = max(1, min(int(decorrelation_lag(context).min()), 90 // 8))
+    for window, ahead in zip(context, forecast):
+        mean, std = window.mean(-1, keepdims=True), window.std(-1, keepdims=True)
+        assert np.allclose(ahead, mean + std * simplex_by_loop((window - mean) / std, 2, 3, stretch, 25), rtol=1e-9)
+
+
+def test_the_s_map_is_linear_regression_for_theta_zero_and_exact_for_a_linear_flow():
+    angle = 0.2 * np.arange(300)
+    rotation = np.stack([np.sin(angle), np.cos(angle), np.sin(2 ** 0.5 * angle), np.cos(2 ** 0.5 * angle)])[None]
+    for theta in (0.0, 2.0): assert np.abs(SMap(theta=theta, embedding=1, ridge=1e-14).forecast(rotation[..., :200], 100).median - rotation[..., 200:]).max() < 1e-3
+    context = context_of(7, (2, 2, 80))
+    design = np.concatenate([np.ones((2, 1, 79)), context[..., :-1]], 1)
+    for window, rows, ahead in zip(context, design, SMap(theta=0, embedding=1, ridge=0).forecast(context, 1).median):
+        solution = np.linalg.lstsq(rows.T, window[:, 1:].T, rcond=None)[0]
+        assert np.allclose(ahead[:, 0], np.concatenate([[1], window[:, -1]]) @ solution, rtol=1e-6)
+
+
+def test_the_simplex_and_the_parrot_follow_a_logistic_map_for_a_while():
+    x = np.empty(1300)
+    x[0] = 0.37
+    for k in range(1299): x[k + 1] = 3.9 * x[k] * (1 - x[k])
+    forecast = Simplex(embedding=2, lag=1).forecast(x[None, None, :1200], 5).median[0, 0]
+    assert np.abs(forecast[:3] - x[1200:1203]).max() < 0.05 < np.abs(np.repeat(x[1199], 3) - x[1200:1203]).max()
+
+
+def test_dynamic_modes_of_oscillations_are_exact_and_growing_ones_are_held():
+    pytest.importorskip("pydmd")
+    t = np.arange(500)
+    x = np.stack([np.sin(0.21 * t) + 0.5 * np.cos(0.077 * t), np.cos(0.21 * t + 1)])[None]
+    assert np.abs(HankelDMD(rank=6).forecast(x[..., :300], 200).median - x[..., 300:]).max() < 1e-6
+    growing = np.exp(0.01 * t[:300]) * np.sin(0.3 * t[:300])
+    ahead = HankelDMD(rank=2).forecast(growing[None, None], 2000).median
+    assert np.abs(ahead).max() < 3.1 * np.abs(growing).max()
+
+
+def test_nvar_learns_a_quadratic_map_and_sindy_a_quadratic_flow():
+    pytest.importorskip("reservoirpy")
+    x = np.empty((2, 320))
+    x[:, 0] = 0.1
+    for k in range(319): x[:, k + 1] = 1 - 1.4 * x[0, k] ** 2 + x[1, k], 0.3 * x[0, k]
+    assert np.abs(NVAR(delay=1, ridge=1e-10).forecast(x[None, :, :300], 10).median[0] - x[:, 300:310]).max() < 1e-3
+    pytest.importorskip("pysindy")
+    from chronos_dysts.integration import integrate_ensemble
+    from chronos_dysts.systems import get_system
+    flow = integrate_ensemble(get_system("Lorenz"), length=700, points_per_period=100, transient=20).states
+    assert np.abs(SINDy().forecast(flow[..., :512], 60).median - flow[..., 512:572]).max() < 0.3 * flow.std()
+    assert np.abs(EchoState().forecast(flow[..., :512], 20).median - flow[..., 512:532]).max() < 0.3 * flow.std()
+
+
+def test_a_map_that_explodes_is_kept_in_bounds():
+    x = np.cumsum(np.random.default_rng(0).normal(size=(3, 2, 100)), -1) ** 3
+    low, high = x.min(-1, keepdims=True), x.max(-1, keepdims=True)
+    for make in (NVAR, SINDy, EchoState, SMap, AR, HankelDMD):
+        if make.name in OPTIONAL: pytest.importorskip(OPTIONAL[make.name])
+        ahead = make().forecast(x, 400).median
+        assert np.isfinite(ahead).all() and np.all(ahead >= low - 1.001 * (high - low)) and np.all(ahead <= high + 1.001 * (high - low)), make.name
 
 
 def test_persistence_and_mean():
@@ -113,7 +292,9 @@ def test_short_contexts_are_copied_as_well_as_they_go(length):
     (lambda: ContextParroting(0), "at least one point"), (lambda: ContextParroting(motif_lengths=()), "at least one point"), (lambda: ContextParroting(n_cuts=0), "n_cuts"), (lambda: ContextParroting(exclude=-1), "exclude"),
     (lambda: ContextParroting(40).forecast(np.zeros((1, 1, 79)), 3), "at least 80 points, not 79"), (lambda: ContextParroting().forecast(np.zeros((1, 1, 1)), 3), "at least 2 points"),
     (lambda: ContextParroting().forecast(np.full((1, 1, 20), np.nan), 3), "NaN"), (lambda: Persistence().forecast(np.zeros((1, 1, 20)), 0), "prediction_length"),
-    (lambda: get_baseline("persistance"), "did you mean 'persistence'")])
+    (lambda: get_baseline("persistance"), "did you mean 'persistence'"), (lambda: Seasonal(0), "at least one step"), (lambda: AR(0), "at least one lag"), (lambda: ARIMA((1, 0)), "three numbers"),
+    (lambda: Simplex(embedding=0), "embedding must be at least 1"), (lambda: SMap(theta=-1), "must not be negative"), (lambda: HankelDMD(0), "delays"), (lambda: NVAR(order=0), "order"), (lambda: NVAR(ridge=-1), "ridge"),
+    (lambda: EchoState(units=0), "units"), (lambda: SINDy(degree=0), "degree")])
 def test_bad_input_is_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()

@@ -71,7 +71,14 @@ def test_rows_are_those_of_a_loop(trajectories):
                             "nrmse": np.sqrt(((y - yhat) ** 2).mean(-1)).mean(), "mase": np.mean([np.abs(a - b).mean() / np.abs(np.diff(c)).mean() for a, b, c in zip(y, yhat, context)]),
                             "wql": metrics.wql(y, q, f.levels).mean(), "quantile_loss": metrics.quantile_loss(y, q, f.levels).mean(),
                             "coverage80": np.nan if f.is_point else ((q[..., 0] <= y) & (y <= q[..., -1])).mean()}
+                expected |= {"mse": ((y - yhat) ** 2).mean(), "spearman": metrics.spearman(y, yhat).mean()}
                 if h == 20:
+                    later, patient = context[:, -20:], metrics.valid_prediction_time_smape200(y, yhat)
+                    expected |= {"d_stsp": metrics.state_space_divergence(y, yhat), "d_stsp_floor": metrics.state_space_divergence(y, later), "d_h": metrics.spectral_hellinger_distance(y, yhat),
+                                 "d_h_floor": metrics.spectral_hellinger_distance(y, later), "wasserstein": metrics.sliced_wasserstein_distance(y, yhat), "vpt_smape200_periods": patient * 0.1 / 4,
+                                 "vpt_lyapunov": np.nan, "vpt_smape200_lyapunov": np.nan}  # nobody knows the exponents of Alpha and Beta
+                    theiler = min(100, 20 // 6)
+                    expected["dimension_error"] = abs(metrics.correlation_dimension(yhat, 0.05, theiler) - metrics.correlation_dimension(y, 0.05, theiler))
                     vpt = metrics.valid_prediction_time(y, yhat, np.ones(len(y)))
                     expected |= {"vpt": vpt, "vpt_periods": vpt * 0.1 / 4, "vpt_smape200": metrics.valid_prediction_time_smape200(y, yhat)}
                 for name, value in expected.items():
@@ -205,7 +212,7 @@ def test_report_stands_alone_and_escapes(tmp_path, trajectories):
     assert not re.search(r'(src|href)\s*=\s*["\']?(https?:)?//', page) and "@import" not in page
     assert "1 system of the 4 evaluated here was trained on" in page and "(seen in training)" in page and "on both sides: Alpha" in page and "waves" in page
     assert "12 windows of 6 trajectories of 3 held-out flows" in page  # the trained one is left out
-    assert page.count("<svg") == 2 + 1 + 3 and list(tmp_path.rglob("*.tmp")) == []
+    assert page.count("<svg") == 2 + 1 + 3 + 2 and list(tmp_path.rglob("*.tmp")) == []
     everything = write_report(tmp_path / "b.html", rows, protocol=protocol, trained_on=["Alpha", "Beta", "Gamma", "Delta"]).read_text()
     assert "There is no held-out system" in everything and "held-out flows" not in everything
 
@@ -225,7 +232,7 @@ def test_report_of_one_system_one_window_and_of_undefined_numbers(tmp_path):
     (lambda ts: evaluate([], ts, PROTOCOL), "no forecasters"), (lambda ts: evaluate([Persistence], ts, PROTOCOL), "not a class"), (lambda ts: evaluate(["persistence"], ts, PROTOCOL), "is no forecaster"),
     (lambda ts: evaluate([Persistence(), Persistence()], ts, PROTOCOL), "several forecasters are called persistence"), (lambda ts: evaluate([Persistence()], [], PROTOCOL), "no trajectories"),
     (lambda ts: evaluate([Persistence()], [ts[0], ts[0]], PROTOCOL), "two trajectories of Alpha"), (lambda ts: evaluate([Persistence()], ts, Protocol(140, 20)), "'Alpha/0' of Alpha has 150 points"),
-    (lambda ts: Protocol(n_windows=0), "n_windows"), (lambda ts: Protocol(context_length=1), "at least 2"), (lambda ts: Protocol(metrics=()), "no metrics"), (lambda ts: Protocol(metrics=("mea",)), "did you mean 'mae'"),
+    (lambda ts: Protocol(n_windows=0), "n_windows"), (lambda ts: Protocol(context_length=1), "at least 2"), (lambda ts: Protocol(metrics=()), "no metrics"), (lambda ts: Protocol(metrics=("mea",)), "'mae'"),
     (lambda ts: Protocol(horizons=(20, 10)), "increase"), (lambda ts: Protocol(prediction_length=2.5), "prediction_length"),
     (lambda ts: compare(evaluate([Persistence()], ts, PROTOCOL)), "unknown forecaster 'parroting'"), (lambda ts: summarise(evaluate([Persistence()], ts, PROTOCOL), level=95), "level"),
     (lambda ts: write_report("x.html", evaluate([Persistence()], ts, PROTOCOL), protocol=PROTOCOL, focus="persistance"), "did you mean 'persistence'"),
@@ -269,7 +276,7 @@ def test_job_writes_what_it_says_and_continues(job, tmp_path, monkeypatch):
 def test_job_is_the_same_when_called_from_python(job):
     from chronos_dysts.store import open_store
     run_evaluation(job | dict(systems=["Alpha", "Gamma"], n_trajectories=1), QUIET)
-    rows = evaluate([make() for make in BASELINES.values()], [t for t in open_store("data/test", ["Alpha", "Gamma"]) if t.item_id.endswith("/0")], Protocol(40, 20, n_windows=2))
+    rows = evaluate([BASELINES[name]() for name in EvaluationConfig.baselines], [t for t in open_store("data/test", ["Alpha", "Gamma"]) if t.item_id.endswith("/0")], Protocol(40, 20, n_windows=2))
     pd.testing.assert_frame_equal(rows, read_rows("evaluation/rows.parquet"))
     summary = pd.read_csv("evaluation/summary.csv")
     assert np.allclose(summary["median"], summarise(rows)["median"], equal_nan=True)

@@ -9,7 +9,7 @@ from chronos import BaseChronosPipeline
 from huggingface_hub import constants
 from transformers import T5ForConditionalGeneration
 
-from chronos_dysts import models
+from chronos_dysts import decoding, models
 from chronos_dysts.forecasting import LEVELS, Forecaster, Standardiser
 from chronos_dysts.models import FAMILIES, build, family_of, forecaster, lengths, load, load_made, load_model, locate, sample_paths, save, set_lengths
 from chronos_dysts.tokenizers import MeanScaleBins
@@ -281,4 +281,4 @@ def test_a_cache_changes_nothing(checkpoints):
     logits = model(input_ids=tokens, decoder_input_ids=torch.cat([start, drawn[:, :-1]], 1)).logits
     logits[..., :2] = -torch.inf
     for step in range(16):
-        assert torch.equal(models._pick(logits[:, step], noise[:, 0, step], 1.0, 50, 1.0)[:, 0], drawn[:, step])
+        assert torch.equal(decoding.draw(logits[:, step], noise[:, 0, step], 1.0, 50, 1.0)[:, 0], drawn[:, step])
