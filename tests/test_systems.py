@@ -144,9 +144,10 @@ def test_perturbation_keeps_signs_unless_told_otherwise():
 def test_no_family_is_on_both_sides(seed, fraction, count):
     names = list(np.random.default_rng(seed).permutation(catalogue())[:count])
     split = split_systems(names, test_fraction=fraction, seed=seed)
-    assert sorted([*split.train, *split.test]) == sorted(names)
-    family = lambda side: {FAMILIES.get(name, name) for name in side}
-    assert not family(split.train) & family(split.test)
+    sides = (split.train, split.validation, split.test)
+    assert sorted(name for side in sides for name in side) == sorted(names)
+    families = [{FAMILIES.get(name, name) for name in side} for side in sides]
+    assert sum(map(len, families)) == len(set().union(*families))
     assert len(split.test) <= round(fraction * count)
     assert split == split_systems(names[::-1], test_fraction=fraction, seed=seed)
 
