@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command] = {
         examples=("chronos-dysts unpack data_dir=data",)),
     "discover": Command(
         "new chaotic systems by mutation and recombination", "chronos_dysts.discovery:discover", "discover", "chronos_dysts.discovery:DiscoveryConfig",
-        examples=("chronos-dysts discover n_systems=100", "chronos-dysts generate archive=discovered data_dir=bred split=train")),
+        examples=("chronos-dysts discover n_systems=100", "chronos-dysts discover scheme=panda20 output_dir=bred workers=8")),
     "train": Command(
         "a Chronos model, fine-tuned or from random weights", "chronos_dysts.training:train", "train", "chronos_dysts.training:TrainConfig",
         open={"train": "transformers:TrainingArguments"},
