@@ -25,7 +25,7 @@ def done(tmp_path_factory):
 
 def test_each_stage_says_what_it_made_and_where(done):
     folder, result, said = done
-    for line in (r"1/4 Generate", r"Made 6 train, 4 test trajectories of 5 systems in .*demo/data", r"2/4 Model", r"3/4 Train",
+    for line in (r"1/4 Generate", r"Made 6 train, 0 validation, 4 test trajectories of 5 systems in .*demo/data", r"2/4 Model", r"3/4 Train",
                  r"Made .*runs/after/final: 6 steps", r"4/4 Evaluate", r"Open .*report\.html in a browser"):
         assert re.search(line, said), (line, said)
     assert result.report == folder / "evaluation" / "report.html" and set(result.seconds) == {"Generate", "Model", "Train", "Evaluate"}
