@@ -21,7 +21,7 @@ from .fresh import UNIT, FreshTrajectories
 from .systems import System, catalogue, get_system
 
 # %% auto #0
-__all__ = ['BLOCK', 'UNITS', 'WindowSource', 'StoreSource', 'OnlineSource', 'MixtureSource']
+__all__ = ['BLOCK', 'FARTHEST', 'UNITS', 'WindowSource', 'StoreSource', 'OnlineSource', 'MixtureSource']
 
 # %% ../nbs/41_windows.ipynb #ad84b5b5
 class WindowSource(Protocol):
@@ -44,6 +44,9 @@ class WindowSource(Protocol):
 # %% ../nbs/41_windows.ipynb #d25da4ce
 BLOCK = 64
 """Windows are drawn in blocks of so many, each from a stream of its own: large enough to draw and augment at once, small enough that a part of a block wasted costs little."""
+
+FARTHEST = 1e3
+"""A coordinate that leaves its context by more deviations than this, as a rare burst after stillness does, is no target: one such row would outweigh all others in a loss."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ class _BlockSource(_Numbered):
         order = np.argsort(window, kind="stable")
         if (np.diff(order) != 1).any(): values = values.index_select(0, torch.from_numpy(order).to(values.device))
         units, constant = standardise(values, self.context_length)
+        constant = constant | (units.abs().nan_to_num(0).amax(-1, keepdim=True) > FARTHEST)
         made = _Rows(units if self.standard else values, constant, window[order], trajectory, start + self._lost, np.zeros(BLOCK, int))
         if self.augmentation is None: return _Rows(made.values, constant, made.window - wanted[0], trajectory[kept], start[kept], made.source[kept])
         self._made[(*key, number)] = made
@@ -213,7 +217,7 @@ class StoreSource(_BlockSource):
     "joint": all coordinates of a window are rows with a common group id, and a batch has `batch_size` windows: for Chronos-2.
 
     Coordinates are standardised by the context before an augmentation mixes them and again after it. A coordinate that is constant in the context gives no unit to forecast in:
-    it stays in the context, at zero, and its target is NaN, which every loss here leaves out. With `min_past` a context may begin before its trajectory: what is not there is NaN, on the left.
+    it stays in the context, at zero, and its target is NaN, which every loss here leaves out; so does one that leaves the context by more than `FARTHEST` deviations. With `min_past` a context may begin before its trajectory: what is not there is NaN, on the left.
 
     Raises `ValueError` for a store without trajectories, trajectories that are too short (the error lists them), sizes below 1, a `device` that is too small, and, when a window is drawn,
     for values that are NaN (unless `missing`) or infinite, and for coordinates that are constant over their whole trajectory.

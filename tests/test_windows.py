@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from chronos_dysts.attractors import EVALUATION_TESTS
 from chronos_dysts.augmentations import Mixture, ObservationNoise, RandomAffineTransform, RandomConvexCombinationTransform, RandomProjectedSkewTransform, RandomTakensEmbedding, RandomTimeRescale, standardise
 from chronos_dysts.fresh import UNIT
 from chronos_dysts.store import Trajectory, open_store, write_trajectory
-from chronos_dysts.windows import UNITS, MixtureSource, OnlineSource, StoreSource
+from chronos_dysts.windows import FARTHEST, UNITS, MixtureSource, OnlineSource, StoreSource
 
 ROOT = Path(__file__).resolve().parent.parent
 C, H = 48, 16
@@ -307,3 +308,19 @@ def test_a_mixture_with_online_windows_gives_each_rank_its_own(store):
     ([dict()], [0.5], "sum to 1"), ([dict(), dict()], [1.2, -0.2], "positive"), ([dict(), dict()], [1.0], "as many shares"), ([dict(), dict(channels="joint")], [0.5, 0.5], "one channels"), ([dict(), dict(batch_size=5)], [0.5, 0.5], "one batch_size")])
 def test_mixtures_that_make_no_sense(store, sources, shares, message):
     with pytest.raises(ValueError, match=message): MixtureSource([StoreSource(store, C, H, **({"batch_size": 4} | s)) for s in sources], shares)
+
+
+def test_a_burst_after_stillness_is_no_target():
+    """The context has a unit, but one so small that the horizon would be millions of it."""
+    t = np.arange(400)
+    still = np.where(t < 300, 1e-9 * np.sin(t), np.sin(0.1 * t))
+    item = SimpleNamespace(target=np.stack([still, np.sin(0.2 * t)]).astype(np.float32), system="Burst")
+    source = StoreSource([item], 64, 16, 32, channels="joint")
+    masked = {}
+    for step in range(12):
+        batch = source.batch(step)
+        for row, (start, target) in enumerate(zip(batch["start"].tolist(), batch["target"])):
+            masked.setdefault((row % 2, start), bool(target.isnan().all()))
+            assert target.isnan().all() or (target.abs() <= FARTHEST).all()
+    assert any(masked[coordinate, start] for coordinate, start in masked if not coordinate and 230 < start < 236)
+    assert not any(masked[coordinate, start] for coordinate, start in masked if coordinate or start + 80 <= 300)
