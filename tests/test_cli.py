@@ -427,7 +427,7 @@ def test_control_c_ends_a_long_job_and_the_same_command_goes_on(in_an_empty_fold
     words = ["generate", "split=train", "systems=[Lorenz,Rossler,Thomas,Halvorsen,Chua,Dadras]", "n_params=40", "length=256", "workers=1"]
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     for _ in range(2400):
-        if list(in_an_empty_folder.rglob("*.arrow")) or process.poll() is not None:
+        if list(in_an_empty_folder.rglob("*.piece")) or process.poll() is not None:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
