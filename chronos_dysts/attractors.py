@@ -143,8 +143,10 @@ _looked: WeakKeyDictionary[Ensemble, tuple[np.ndarray, Ensemble]] = WeakKeyDicti
 
 
 def look_ahead(ensemble: Ensemble, candidates: np.ndarray) -> Ensemble:
-    """The candidates of an ensemble over the next `AHEAD` periods, one row for each; integrated once for all tests that ask."""
+    """The candidates of an ensemble over the next `AHEAD` periods, one row for each; integrated once for all tests that ask. Raises ValueError without a candidate."""
     lanes = np.flatnonzero(candidates)
+    if not len(lanes):
+        raise ValueError(f"there is no trajectory of {ensemble.system.name} to look ahead for: none is a candidate")
     known, ahead = _looked.get(ensemble, (np.zeros(0, int), None))
     rows = np.searchsorted(known, lanes)
     if ahead is None or not np.array_equal(known[np.minimum(rows, len(known) - 1)], lanes):
@@ -355,7 +357,7 @@ def validate(ensemble: Ensemble, tests: Mapping[str, AttractorTest] | Sequence[s
              keep_rejected: bool = False) -> Verdict:
     """Run the tests in order; the first that a trajectory fails is its reason. `tests` as `battery` takes them.
 
-    Large ensembles are judged in parts, so that what the tests integrate besides needs no more memory than the ensemble.
+    Large ensembles are judged in parts, so that the memory for what the tests integrate besides is bounded.
     """
     chosen = battery(tests)
     accepted = np.ones(len(ensemble.outcome), bool)

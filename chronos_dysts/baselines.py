@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -426,7 +427,7 @@ class ARIMA(_Gaussian):
         return ahead.predicted_mean, ahead.se_mean
 
 # %% ../nbs/46_baselines.ipynb #a0dc2402
-class _Joint:
+class _Joint(ABC):
     "A forecaster that fits each window on its own, in its moving coordinates, in units of the context. A point forecast."
 
     def forecast(self,
@@ -443,7 +444,8 @@ class _Joint:
                 if moving.any(): ahead[moving] = _bounded(self._window(window[moving], prediction_length), window[moving])
         return Forecast.from_point(units.invert(forecast))
 
-    def _window(self, x: np.ndarray, prediction_length: int) -> np.ndarray: raise NotImplementedError
+    @abstractmethod
+    def _window(self, x: np.ndarray, prediction_length: int) -> np.ndarray: "The forecast of one window (dim, time), to (dim, prediction_length)."
 
 
 class HankelDMD(_Joint):

@@ -178,3 +178,8 @@ def test_short_and_odd_ensembles_are_no_error():
         assert verdict.reason[0] in ("", "settled") and (length > 8) <= verdict.accepted[0]
     empty = integrate_ensemble(get_system("SprottQ"), np.array([[3.1, 60.0]]), length=64)
     assert validate(empty, FULL_TESTS).reason[0] == "diverged"
+
+
+def test_looking_ahead_for_nobody_is_refused(perturbed):
+    with pytest.raises(ValueError, match="no trajectory of Halvorsen to look ahead for"):
+        look_ahead(perturbed, np.zeros(150, bool))

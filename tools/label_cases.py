@@ -8,7 +8,7 @@ the parameters of well-known flows, systems whose fate can be proved (damped, qu
 of the catalogue at its reference parameters and at perturbed ones.
 
 A case is what a corpus would hold: 20 periods of transient from `ic`, then 1,024 points, 100 a period. The label comes from the
-1,000 periods behind it, by the variational equations (the tests use twins, and some 30 periods): `chaotic` where the largest
+1,000 periods behind it, by the variational equations (the tests use twins, over 15 or 100 periods): `chaotic` where the largest
 exponent times the period is above UPPER both over all of them and over the last 250; `regular` where it is below LOWER over the last
 500, or where the trajectory escapes; everything else is ambiguous and left out, but counted. So chaos that dies
 within 1,000 periods is regular; `fate` tells those apart. Where the vector field jumps, the variational equations do
