@@ -101,11 +101,11 @@ class _Recipe:
 
 
 def _goes_on(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
-    """Twins separate behind a trajectory of a certified attractor as well: largest exponent times period above 0.04, over 20 periods."""
+    """Twins separate behind a trajectory of a certified attractor as well: largest exponent times period above 0.04, over 15 periods."""
     passed = np.zeros(len(candidates), bool)
     lanes = np.flatnonzero(candidates)
     if len(lanes):
-        rate = largest_lyapunov(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], settle=10, periods=20, start=float(ensemble.times[-1]))
+        rate = largest_lyapunov(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], settle=5, periods=15, start=float(ensemble.times[-1]), separation=1e-6, accuracy=0.01, enough=4.5)
         passed[lanes] = rate * ensemble.system.period > 0.04
     return passed
 
