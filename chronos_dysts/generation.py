@@ -509,7 +509,7 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
         stack.enter_context(locked(config.data_dir))
         _claim_directory(config, manifest, console)
         work = [(system, split) for split, systems in splits.items() for system in systems]
-        work.sort(key=lambda item: item[0].is_smooth)  # flows with kinks take longest: nobody waits for them at the end
+        work.sort(key=lambda item: (item[0].is_smooth, item[0].is_tame))  # flows with kinks take longest: nobody waits for them at the end
         console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
         reports = sorted(_work_through(work, replace(config, data_dir=str(Path(config.data_dir).absolute())), workers, console),
                          key=lambda report: report.name)

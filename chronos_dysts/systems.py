@@ -228,6 +228,11 @@ class System:
         return self.functions & set(KINK_FUNCTIONS)
 
     @property
+    def is_tame(self) -> bool:
+        """Whether the equations use powers, roots, sines and cosines alone: nothing that turns or rises sharply."""
+        return self.functions <= {"sin", "cos", "sqrt"}
+
+    @property
     def is_smooth(self) -> bool:
         """Whether the equations have no kink and no jump."""
         return not self.kinks

@@ -31,8 +31,8 @@ GUARD_DEVIATIONS = 1e3
 
 def longest_step(system: System, tolerance: float = 0.0) -> float:
     """The cap on an integrator's step, in the flow's units of time: a 64th of its shortest time, a 16th at a tolerance of 1e-7 and above
-    for flows that have no kinks and no exponential or hyperbolic function, which a step could overlook."""
-    steps = FEWEST_STEPS if tolerance >= 1e-7 and not system.functions - {"sin", "cos", "sqrt"} else STEPS_PER_PERIOD
+    for flows that are tame, where a step cannot overlook anything."""
+    steps = FEWEST_STEPS if tolerance >= 1e-7 and system.is_tame else STEPS_PER_PERIOD
     return min((system.period, *system.shortest_times())) / steps
 
 
