@@ -235,7 +235,7 @@ def _unit_in_worker(number: int) -> list[Trajectory]:
 
 # %% ../nbs/33_fresh.ipynb #1290ed99
 def fresh_costs() -> dict[str, float]:
-    """For each flow of the catalogue the milliseconds for a trajectory that is accepted, the look ahead apart, infinite where none was, as `tools/fresh_costs.py` measured them."""
+    """For each flow of the catalogue the milliseconds for a trajectory that is accepted, all that is rejected for it included, infinite where none was, as `tools/fresh_costs.py` measured them."""
     found = json.loads(resources.files("chronos_dysts").joinpath("data/fresh_costs.json").read_text())
     return {name: np.inf if cost is None else cost for name, cost in found["milliseconds"].items()}
 
