@@ -321,6 +321,16 @@ ROLLOUTS = ("samples", "median", "greedy", "quantiles")
 """How a forecast goes on beyond what a model writes at once: each sample path from its own past; all from the median of the samples or quantiles; one path of likeliest values; or nine quantiles as if they were paths, as chronos-forecasting does with Bolt and Chronos-2."""
 
 
+_TOGETHER = 2048  # tokens that the encoder reads at a time: what it makes of them stays in a processor's cache
+
+
+def _encode(model: T5ForConditionalGeneration, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    "The encoder's last hidden states, (rows, time, d_model)."
+    size = max(1, _TOGETHER // tokens.shape[-1]) if tokens.device.type == "cpu" else len(tokens)
+    parts = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    return torch.cat([model.encoder(input_ids=tokens[part], attention_mask=None if mask is None else mask[part]).last_hidden_state for part in parts])
+
+
 @torch.no_grad()
 def sample_paths(model: T5ForConditionalGeneration,
                  context: torch.Tensor,  # (rows, context_length)
@@ -338,7 +348,7 @@ def sample_paths(model: T5ForConditionalGeneration,
     while (done := paths.shape[-1]) < steps:
         tokens, observed, scale = bins.encode_context(past[:, -chronos["context_length"]:])
         mask = None if observed.all() else observed.long()
-        encoded = model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        encoded = _encode(model, tokens, mask)
         length = min(steps - done, chronos["prediction_length"])
         together = rows * samples // len(past)  # paths that share a context: it is encoded once
         decoder = T5Decoder(model, encoded, mask, together, length)
