@@ -10,9 +10,10 @@ import html
 import json
 import os
 import platform
+import shutil
 import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -250,11 +251,29 @@ def _score(forecast: Forecast, context: np.ndarray, truth: np.ndarray, scale: np
     return np.stack([METRICS[name].score(cuts[h]) for name, h in protocol.columns], axis=-1)
 
 
+def _batch_rows(name: str, forecaster: Forecaster, places: Sequence[tuple[int, int]], owners: Sequence[Trajectory], windows: np.ndarray, protocol: Protocol, kept: Path | None) -> pd.DataFrame:
+    "The rows of one batch of windows: from the file `kept` where it is there, else made, and kept there."
+    if kept is not None and kept.exists(): return read_rows(kept)
+    _, context, truth, scale = _units(windows, protocol)
+    clocks, columns = _clocks(owners), protocol.columns
+    values = np.concatenate([_score(forecast, context[part], truth[part], scale[part], clocks[part], protocol)
+                             for part, forecast in forecast_in_chunks(forecaster, context, protocol.prediction_length)])
+    repeat = lambda x: np.repeat(np.array(x, dtype=object), len(columns))
+    rows = pd.DataFrame({
+        "forecaster": name, "system": repeat([t.system for t in owners]), "trajectory": repeat([t.item_id for t in owners]),
+        "window": np.repeat([start for _, start in places], len(columns)), "horizon": np.tile([h for _, h in columns], len(places)),
+        "metric": np.tile(np.array([c for c, _ in columns], dtype=object), len(places)), "value": values.ravel()})
+    if kept is not None: write_rows(rows, kept)
+    return rows
+
+
 def evaluate(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster],  # by name, or with a `name` of their own
              trajectories: Sequence[Trajectory],  # a store, or a list; of any dims
              protocol: Protocol = Protocol(),
              *,
-             batch_size: int = 256,  # windows that a forecaster is handed at a time
+             batch_size: int = 32,  # windows that a forecaster is handed at a time
+             workers: int = 1,  # processes among which the batches are shared out; they change nothing but the time
+             keep: Path | str | None = None,  # a folder where the rows of each batch are kept as soon as they are there, and taken from where they are: of these forecasters, trajectories and protocol, or nothing
              progress: Callable[[str, int, int], None] | None = None,  # called with the forecaster, the windows done and all windows
              ) -> pd.DataFrame:
     """Score forecasters on windows of trajectories: tidy rows `forecaster, system, trajectory, window, horizon, metric, value`.
@@ -262,28 +281,29 @@ def evaluate(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster],  # by
     `window` is the step of the trajectory at which the context begins, `horizon` the steps that were scored. A value is NaN where the metric is not defined on the window; no window is left out.
     Raises `ValueError` for trajectories shorter than a window, names that are not unique, and forecasters that return something else than a forecast of the windows.
     """
-    groups = _places(trajectories, protocol)
-    total = sum(map(len, groups))
-    columns = protocol.columns
-    frames = []
+    for key, value in dict(batch_size=batch_size, workers=workers).items():
+        if value < 1: raise ValueError(f"{key} must be at least 1, not {value}")
+    batches = [places[first:first + batch_size] for places in _places(trajectories, protocol) for first in range(0, len(places), batch_size)]
+    total, frames = sum(map(len, batches)), []
     for name, forecaster in _named(forecasters).items():
+        def job(places: Sequence[tuple[int, int]]) -> tuple:
+            owners = [trajectories[i] for i, _ in places]
+            # not the number of the batch, which another batch_size would give to other windows
+            kept = None if keep is None else Path(keep) / f"{_digest(name, [(t.system, t.item_id, start) for t, (_, start) in zip(owners, places)])}.parquet"
+            return name, forecaster, places, owners, _cut(trajectories, places, protocol), protocol, kept
         done = 0
-        for places in groups:
-            for first in range(0, len(places), batch_size):
-                batch = places[first:first + batch_size]
-                _, context, truth, scale = _units(_cut(trajectories, batch, protocol), protocol)
-                owners = [trajectories[i] for i, _ in batch]
-                clocks = _clocks(owners)
-                values = np.concatenate([_score(forecast, context[part], truth[part], scale[part], clocks[part], protocol)
-                                         for part, forecast in forecast_in_chunks(forecaster, context, protocol.prediction_length)])
-                repeat = lambda x: np.repeat(np.array(x, dtype=object), len(columns))
-                frames.append(pd.DataFrame({
-                    "forecaster": name, "system": repeat([t.system for t in owners]), "trajectory": repeat([t.item_id for t in owners]),
-                    "window": np.repeat([start for _, start in batch], len(columns)), "horizon": np.tile([h for _, h in columns], len(batch)),
-                    "metric": np.tile(np.array([c for c, _ in columns], dtype=object), len(batch)), "value": values.ravel()}))
-                done += len(batch)
-                if progress: progress(name, done, total)
+        for places, rows in zip(batches, _share_out(_batch_rows, map(job, batches), min(workers, len(batches)))):
+            frames.append(rows)
+            done += len(places)
+            if progress: progress(name, done, total)
     return pd.concat(frames, ignore_index=True)
+
+
+def _share_out(function: Callable, jobs: Iterable[tuple], workers: int) -> Iterable:
+    "What a function makes of each job, in their order."
+    if workers == 1: return (function(*job) for job in jobs)
+    from joblib import Parallel, delayed
+    return Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")(delayed(function)(*job) for job in jobs)
 
 # %% ../nbs/70_evaluation.ipynb #e57a33fb
 def write_rows(rows: pd.DataFrame, path: Path | str) -> Path:
@@ -769,7 +789,8 @@ class EvaluationConfig:
     n_examples: int = 3  # systems to show forecasts of
     level: float = 0.95
     n_bootstrap: int = 2000
-    batch_size: int = 256
+    batch_size: int = 32
+    workers: int = 1  # processes; they change nothing but the time
     device: str = "cpu"
     rollout: str | None = None  # of models, beyond what they write at once: one of `models.ROLLOUTS`; None: as the family does
 
@@ -781,7 +802,8 @@ class EvaluationConfig:
         if not self.baselines and not self.models: raise ValueError("nothing to evaluate: model_id is null and there are no baselines")
         for baseline in self.baselines: get_baseline(baseline)
         if self.n_trajectories is not None and self.n_trajectories < 1: raise ValueError(f"n_trajectories must be at least 1, or null for all, not {self.n_trajectories}")
-        if self.batch_size < 1: raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        for key in ("batch_size", "workers"):
+            if getattr(self, key) < 1: raise ValueError(f"{key} must be at least 1, not {getattr(self, key)}")
         if self.named_protocol is not None:
             check_name(self.named_protocol, PROTOCOLS, "protocol")
             own = [key for key in (*_OF_PROTOCOL, "split", "n_trajectories") if getattr(self, key) != type(self).__dataclass_fields__[key].default]
@@ -811,7 +833,7 @@ class EvaluationConfig:
     def identity(self) -> dict[str, Any]:
         "The part that decides which numbers come out, as plain JSON values."
         plain = json.loads(json.dumps(asdict(self), default=str))
-        return {k: v for k, v in plain.items() if k not in ("output_dir", "n_examples", "level", "n_bootstrap", "batch_size", "device")}
+        return {k: v for k, v in plain.items() if k not in ("output_dir", "n_examples", "level", "n_bootstrap", "batch_size", "workers", "device")}
 
 
 def environment() -> dict[str, Any]:
@@ -903,13 +925,16 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
         for name, forecaster in forecasters.items():
             key = _digest(config.identity(), data_stamps, _stamp(models.locate(config.models[name])) if name in trained else None, _code())
             part = folder / "parts" / f"{_digest(name)[:8]}-{key}.parquet"
+            pieces = part.with_suffix("")  # of a forecaster that is not through
             if not part.exists():
                 task, start = bar.add_task(f"evaluate {name}", total=None), time.perf_counter()
-                rows = evaluate({name: forecaster}, trajectories, protocol, batch_size=config.batch_size, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
+                workers = config.workers if config.device == "cpu" or name not in trained else 1
+                rows = evaluate({name: forecaster}, trajectories, protocol, batch_size=config.batch_size, workers=workers, keep=pieces, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
                 seconds[name] = round(time.perf_counter() - start, 1)
                 write_rows(rows, part)
+            shutil.rmtree(pieces, ignore_errors=True)
             parts.append(part)
-    for stale in set((folder / "parts").glob("*.parquet")) - set(parts): stale.unlink()
+    for stale in set((folder / "parts").iterdir()) - set(parts): shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
     rows = pd.concat([*(read_rows(part) for part in parts), *([] if published is None else [published[published["system"].isin({t.system for t in trajectories})]])], ignore_index=True)
     summary = summarise(rows, level=config.level, n_bootstrap=config.n_bootstrap, seed=config.seed)
