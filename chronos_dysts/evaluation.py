@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullFormatter
 
 from . import metrics as m
 from . import plots
@@ -451,6 +452,7 @@ def _plot_spectra(series: Mapping[str, np.ndarray], unit: float, label: str, loo
         power = np.convolve((power / power.sum(-1, keepdims=True)).mean(0), kernel, mode="valid")
         frequency = np.convolve(np.fft.rfftfreq(x.shape[-1])[1:] * unit, kernel, mode="valid")
         ax.loglog(frequency, power, lw=1.4, label=name, **({"color": plots.INK} if name == "truth" else {key: looks[name][key] for key in ("color", "linestyle")}))
+    for ticks in (ax.xaxis, ax.yaxis): ticks.set_minor_formatter(NullFormatter())  # their labels would run into each other
     ax.set_xlabel(f"frequency ({label})")
     ax.set_ylabel("share of the power")
     ax.set_ylim(bottom=1e-8)
@@ -536,6 +538,7 @@ def _number(x: float, digits: int = 3) -> str:
     if np.isnan(x): return "–"
     if np.isinf(x): return "∞" if x > 0 else "−∞"
     if x == 0: return "0"
+    x = float(f"{x:.{digits - 1}e}")  # 99.98 has as many decimals as 100
     decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
     return (f"{x:.{decimals}f}" if abs(x) < 10 ** 6 else f"{x:.1e}").replace("-", "−")
 
@@ -667,7 +670,8 @@ def write_report(path: Path | str,
     vpt = next((v for v in ("vpt_periods", "vpt") if v in protocol.metrics), None)
     if vpt:
         line = summary[(summary["metric"] == vpt) & (summary["forecaster"] == focus)].iloc[0]
-        cards.append((_number(line["median"], 2) + (" periods" if vpt == "vpt_periods" else " steps"), f"{focus}: valid prediction time, how long the forecast can be trusted (median over systems)"))
+        steps = line["median"] * (points_per_period or np.inf) if vpt == "vpt_periods" else line["median"]
+        cards.append(("under 1 step" if steps < 1 else _number(line["median"], 2) + (" periods" if vpt == "vpt_periods" else " steps"), f"{focus}: valid prediction time, how long the forecast can be trusted (median over systems)"))
     page.append('<div class="cards">' + "".join(f'<div class="card"><b>{esc(v)}</b><span>{esc(t)}</span></div>' for v, t in cards) + "</div>")
     page.append('<div class="lead"><p><b>In words.</b></p><ul>' + "".join(f"<li>{esc(s)}</li>" for s in headline(rows, protocol, focus, references, metric=metric, seed=seed)) + "</ul></div>")
     page.append("<p>A chaotic flow doubles every small error again and again, so each forecast is lost sooner or later; the question is when, and whether the forecaster does better than the simplest ideas. "
@@ -703,6 +707,7 @@ def write_report(path: Path | str,
     means = per_system(everything).xs((metric, horizon), level=("metric", "horizon"))
     means = means.reindex((means[focus] if METRICS[metric].better != "higher" else -means[focus]).sort_values(kind="stable").index)
     page.append(f"<h2>System by system</h2><p>{esc(METRICS[metric].title(protocol))} over {horizon} steps, mean over the windows of each system; on top what {esc(_quoted(focus))} does best. Every row is one flow: a median hides who is bad at what.</p>")
+    if references: page.append(_won_and_lost(means, focus, references[0], METRICS[metric].better, seen))
     finite = means.replace([np.inf, -np.inf], np.nan)
     page.append(_figure(plots.plot_systems(list(means.index), {n: finite[n].to_numpy() for n in means if n in few}, xlabel=f"{METRICS[metric].title(protocol)}, {horizon} steps", looks=looks), kind="strip"))
     page.append(f"<details><summary>As a table</summary>{_systems_table(means, families, seen)}</details>")
@@ -719,7 +724,7 @@ def write_report(path: Path | str,
                 page.append(_figure(e.plot([n for n in shown if n in e.forecasts], looks=looks, width=4.8), f"{e.rank.capitalize()} window for {_quoted(focus)} ({e.trajectory} from step {e.window}). {METRICS[e.metric].label}: {scores}."))
             page.append("</div>")
             typical = next((e for e in group if e.rank == "median"), group[0])
-            page.append("<div class='two'>" + _figure(typical.plot_attractors([n for n in shown if n in typical.forecasts]), f"{system} in state space: the truth of the {typical.rank} window and the forecasts of it.")
+            page.append("<div class='two'>" + _figure(typical.plot_attractors([n for n in shown if n in typical.forecasts], looks=looks), f"{system} in state space: the truth of the {typical.rank} window and the forecasts of it.")
                         + _figure(typical.plot_spectra([n for n in shown if n in typical.forecasts], looks=looks), "The same in frequencies: smoothed power spectra, mean over coordinates.") + "</div>")
 
     # what and how
@@ -742,6 +747,16 @@ _ABOUT = {"drift": "the line through the first and the last point of the context
           "dmd": "dynamic mode decomposition on delays (pydmd).", "nvar": "next-generation reservoir computing: a ridge regression on products of delays (reservoirpy; Gauthier et al. 2021).", "esn": "an echo state network (reservoirpy; Jaeger 2001).",
           "sindy": "a sparse polynomial vector field (pysindy; Brunton et al. 2016).", "persistence": "the last value, repeated.", "mean": "the mean of the context, of each coordinate.",
           "parroting": "what followed the stretch of the context that resembles its end most, repeated; the length of the stretch is chosen on the context alone (Zhang and Gilpin 2025, arXiv 2505.11349)."}
+
+
+def _won_and_lost(means: pd.DataFrame, focus: str, reference: str, better: str, seen: set[str]) -> str:
+    "On which systems the forecaster is better than the reference, and on which it is not, by name."
+    if better not in ("lower", "higher"): return ""
+    gain = ((means[reference] - means[focus]) * (1 if better == "lower" else -1))[[s for s in means.index if s not in seen] or list(means.index)]
+    named = lambda which: html.escape(", ".join(map(str, gain.index[which]))) or "none"
+    undefined = f" Not defined on {named(gain.isna())}." if gain.isna().any() else ""
+    return (f'<p><span class="better">Better than {html.escape(_quoted(reference))}</span> on {int((gain > 0).sum())} of {_count(len(gain), "system")}: {named(gain > 0)}. '
+            f'<span class="worse">Not better</span> on {int((gain <= 0).sum())}: {named(gain <= 0)}.{undefined}</p>')
 
 
 def _held_out(systems: Sequence[str], trained_on: Sequence[str] | None, families: Mapping[str, Sequence[str]]) -> str:

@@ -430,8 +430,8 @@ class ChronosForecaster(ABC):
         return 1 if prediction_length <= self.prediction_length else {"quantiles": len(LEVELS), "samples": self.n_samples}.get(self.rollout, 1)
 
     def _batch_size(self) -> int:
-        "Rows that the model gets at a time. On a processor few, so that what it makes of them stays in the cache: 256 rows take a third longer each than 64."
-        return 64 if self.model.device.type == "cpu" else 1024
+        "Rows that the model gets at a time. On a processor few, so that what it makes of them stays in the cache: of the size tiny, 256 rows take a third longer each than 64."
+        return max(16, (1 << 16) // self.model.config.d_ff) if self.model.device.type == "cpu" else 1024
 
     def _stream(self, series: np.ndarray) -> np.random.Generator:
         "The random numbers of a series or a window: keyed by the seed and by what it holds."
