@@ -753,10 +753,10 @@ def _won_and_lost(means: pd.DataFrame, focus: str, reference: str, better: str, 
     "On which systems the forecaster is better than the reference, and on which it is not, by name."
     if better not in ("lower", "higher"): return ""
     gain = ((means[reference] - means[focus]) * (1 if better == "lower" else -1))[[s for s in means.index if s not in seen] or list(means.index)]
-    named = lambda which: html.escape(", ".join(map(str, gain.index[which]))) or "none"
-    undefined = f" Not defined on {named(gain.isna())}." if gain.isna().any() else ""
-    return (f'<p><span class="better">Better than {html.escape(_quoted(reference))}</span> on {int((gain > 0).sum())} of {_count(len(gain), "system")}: {named(gain > 0)}. '
-            f'<span class="worse">Not better</span> on {int((gain <= 0).sum())}: {named(gain <= 0)}.{undefined}</p>')
+    named = lambda which: ": " + html.escape(", ".join(map(str, gain.index[which]))) if which.any() else ""
+    undefined = f" Not defined on {int(gain.isna().sum())}{named(gain.isna())}." if gain.isna().any() else ""
+    return (f'<p><span class="better">Better than {html.escape(_quoted(reference))}</span> on {int((gain > 0).sum())} of {_count(len(gain), "system")}{named(gain > 0)}. '
+            f'<span class="worse">Not better</span> on {int((gain <= 0).sum())}{named(gain <= 0)}.{undefined}</p>')
 
 
 def _held_out(systems: Sequence[str], trained_on: Sequence[str] | None, families: Mapping[str, Sequence[str]]) -> str:
