@@ -670,7 +670,7 @@ def write_report(path: Path | str,
     vpt = next((v for v in ("vpt_periods", "vpt") if v in protocol.metrics), None)
     if vpt:
         line = summary[(summary["metric"] == vpt) & (summary["forecaster"] == focus)].iloc[0]
-        steps = line["median"] * (points_per_period or np.inf) if vpt == "vpt_periods" else line["median"]
+        steps = line["median"] if vpt == "vpt" else line["median"] * points_per_period if points_per_period else np.inf  # in steps, where that is known
         cards.append(("under 1 step" if steps < 1 else _number(line["median"], 2) + (" periods" if vpt == "vpt_periods" else " steps"), f"{focus}: valid prediction time, how long the forecast can be trusted (median over systems)"))
     page.append('<div class="cards">' + "".join(f'<div class="card"><b>{esc(v)}</b><span>{esc(t)}</span></div>' for v, t in cards) + "</div>")
     page.append('<div class="lead"><p><b>In words.</b></p><ul>' + "".join(f"<li>{esc(s)}</li>" for s in headline(rows, protocol, focus, references, metric=metric, seed=seed)) + "</ul></div>")
