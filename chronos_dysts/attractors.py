@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['AttractorTest', 'AHEAD', 'AHEAD_POINTS', 'TESTS', 'DEFAULT_TESTS', 'FULL_TESTS', 'EVALUATION_TESTS', 'is_whole',
-           'keeps_moving', 'has_no_outliers', 'first_component_share', 'spans_a_plane', 'interpolation_error',
-           'is_resolved', 'recurrence_distance', 'is_not_periodic', 'look_ahead', 'lasts', 'is_chaotic',
-           'distribution_change', 'stays_the_same', 'line_share', 'has_broad_spectrum', 'zero_one', 'passes_zero_one',
-           'adf_statistic', 'kpss_statistic', 'is_stationary', 'has_positive_exponent', 'battery', 'Verdict',
-           'validate']
+__all__ = ['AttractorTest', 'AHEAD', 'AHEAD_POINTS', 'MOST_CYCLES', 'TESTS', 'DEFAULT_TESTS', 'FULL_TESTS', 'EVALUATION_TESTS',
+           'is_whole', 'keeps_moving', 'has_no_outliers', 'first_component_share', 'spans_a_plane',
+           'interpolation_error', 'is_resolved', 'recurrence_distance', 'is_not_periodic', 'look_ahead', 'lasts',
+           'is_chaotic', 'distribution_change', 'stays_the_same', 'line_share', 'has_broad_spectrum', 'zero_one',
+           'passes_zero_one', 'adf_statistic', 'kpss_statistic', 'is_stationary', 'has_positive_exponent', 'battery',
+           'Verdict', 'validate']
 
 # %% ../nbs/20_attractors.ipynb #1f5c4549
 # (ensemble, candidates (batch,) bool) -> passed (batch,) bool; only candidates are judged
@@ -138,7 +138,7 @@ def is_not_periodic(ensemble: Ensemble, candidates: np.ndarray, *, threshold: fl
     return _judge(lambda x: recurrence_distance(x, period), ensemble, candidates) > threshold
 
 # %% ../nbs/20_attractors.ipynb #e95a32bf
-AHEAD, AHEAD_POINTS = 300, 5  # periods of the look ahead, and points in each
+AHEAD, AHEAD_POINTS, MOST_CYCLES = 300, 5, 1200  # periods of the look ahead, and points in each; no more than so many of a fast drive's cycles
 _looked: WeakKeyDictionary[Ensemble, tuple[np.ndarray, Ensemble]] = WeakKeyDictionary()
 
 
@@ -150,8 +150,9 @@ def look_ahead(ensemble: Ensemble, candidates: np.ndarray) -> Ensemble:
     known, ahead = _looked.get(ensemble, (np.zeros(0, int), None))
     rows = np.searchsorted(known, lanes)
     if ahead is None or not np.array_equal(known[np.minimum(rows, len(known) - 1)], lanes):
+        periods = int(min([AHEAD, *(MOST_CYCLES * time / ensemble.system.period for time in ensemble.system.shortest_times())]))
         ahead, rows = integrate_ensemble(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], start=float(ensemble.times[-1]),
-                                         length=AHEAD * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=1e-7 if ensemble.system.is_smooth else 1e-9), slice(None)
+                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=1e-7 if ensemble.system.is_smooth else 1e-9), slice(None)
         _looked[ensemble] = lanes, ahead
     return ahead.take(rows)
 
@@ -182,8 +183,8 @@ def _exponent(ahead: Ensemble, lanes: np.ndarray, **arguments) -> np.ndarray:
 
 
 def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, clearly: float = 0.3, hardly: float = 0.0, threshold: float = 0.04) -> np.ndarray:
-    """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 15 periods, or over fewer by as many
-    e-folds; or it is above `hardly`, and above `threshold` over 100."""
+    """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 15 periods, or above `hardly`, and above `threshold` over 100.
+    Who has separated by 15 `clearly` e-folds after a third of these periods is followed no further."""
     passed = np.zeros(len(candidates), bool)
     if candidates.any():
         ahead = look_ahead(ensemble, candidates)
@@ -193,7 +194,7 @@ def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, clearly: float = 0
             judged[lanes] = rate > clearly
             lanes = lanes[(rate > hardly) & ~(rate > clearly)]
         if len(lanes):
-            judged[lanes] = _exponent(ahead, lanes, settle=20, periods=100) > threshold
+            judged[lanes] = _exponent(ahead, lanes, settle=20, periods=100, enough=15 * clearly) > threshold
         passed[candidates] = judged
     return passed
 
