@@ -40,7 +40,7 @@ __all__ = ['REASONS', 'Canvas', 'roomy', 'three_coordinates', 'turned', 'Explore
            'SystemExplorer', 'explore_system', 'AugmentationExplorer', 'explore_augmentations', 'ForecastExplorer',
            'explore_forecast']
 
-# %% ../nbs/91_explorer.ipynb #20be4a01
+# %% ../nbs/91_explorer.ipynb #dfdef09c
 _GOOD, _BAD, _NEUTRAL = "#00664b", "#a63c00", "#57606a"  # white text on them is legible
 
 
@@ -49,7 +49,7 @@ def _fixed_palette() -> Image.Image:
     def blends(colour, steps):
         rgb = np.array(mpl.colors.to_rgb(colour))
         return [1 - (1 - rgb) * k / steps for k in range(1, steps + 1)]
-    colours = [(1, 1, 1), *blends(plots.INK, 12), *(c for colour in (*plots.COLOURS, "#D55E00", plots.GREY, _BAD) for c in blends(colour, 6))]
+    colours = [(1, 1, 1), *blends(plots.INK, 7), *(c for colour in (*plots.COLOURS, "#D55E00", plots.GREY, _BAD) for c in blends(colour, 3))]
     image = Image.new("P", (1, 1))
     image.putpalette(np.round(255 * np.array(colours)).astype(np.uint8).tobytes())
     return image
