@@ -44,6 +44,7 @@ EXTRAS = {
     "lab": ["ipympl>=0.9.4", "jupytext>=1.16"],
     "wandb": ["wandb>=0.19"],
     "baselines": ["pydmd>=2025.1", "pysindy>=2.1", "reservoirpy>=0.4"],
+    "hub": ["datasets>=4.0"],
     "dask": ["dask>=2025.1", "distributed>=2025.1"],
     "probing": [
         "kooplearn>=2.0",
