@@ -54,6 +54,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "umap-learn>=0.5.7",
     ],
+    "browser": ["playwright>=1.45"],
     "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=9.0,<10", "sphinx-copybutton>=0.5.2"],
     # nbdev 3 reads no settings.ini; nbdev 2 breaks with the later majors of its own dependencies.
     "dev": [

@@ -176,7 +176,7 @@ def _cube(points: np.ndarray) -> np.ndarray:
     low, high = np.nanmin(points, 1, keepdims=True), np.nanmax(points, 1, keepdims=True)
     return 2 * (points - low) / np.where(high > low, high - low, 1.0) - 1
 
-# %% ../nbs/91_explorer.ipynb #7b1f8fa8
+# %% ../nbs/91_explorer.ipynb #f1c75314
 def _sign(kind: str, title: str, text: str = "") -> str:
     "A coloured line of words; the mark in front says the same to whoever does not see the colour."
     colour, mark = {"good": (_GOOD, "✓"), "bad": (_BAD, "✗"), "none": (_NEUTRAL, "…")}[kind]
@@ -193,7 +193,7 @@ class Explorer(ABC):
         self._image.layout = W.Layout(width="100%", max_width=f"{canvas.figure.bbox.width:.0f}px", object_fit="contain")
         self._waiting = False  # several widgets change at once
         self.azimuth = W.IntSlider(description="azimuth °", value=-60, min=-180, max=180, step=3, layout=W.Layout(width="260px"))
-        self.elevation = W.IntSlider(description="elevation °", value=20, min=-90, max=90, step=3, layout=W.Layout(width="260px"))
+        self.elevation = W.IntSlider(description="elevation °", value=21, min=-90, max=90, step=3, layout=W.Layout(width="260px"))
         self.turning = W.Play(min=-180, max=180, step=3, value=-60, interval=120, repeat=True)
         W.jslink((self.turning, "value"), (self.azimuth, "value"))
         for slider in (self.azimuth, self.elevation): slider.observe(lambda _: self._react(self._turn), "value")
