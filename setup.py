@@ -21,6 +21,7 @@ REQUIREMENTS = [
     "hydra-core>=1.3.2",
     # No wheel elsewhere: there, the integrators fall back to scipy.
     "heyoka>=7.9; sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')",
+    "ipython>=8.20",
     "ipywidgets>=8.1",
     "jupyterlab>=4.2",
     "matplotlib>=3.9",
