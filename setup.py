@@ -23,6 +23,7 @@ REQUIREMENTS = [
     "heyoka>=7.9; sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')",
     "ipython>=8.20",
     "ipywidgets>=8.1",
+    "joblib>=1.4",
     "jupyterlab>=4.2",
     "matplotlib>=3.9",
     "numpy>=2.0,<3",

@@ -1,6 +1,6 @@
 """Rollouts of 512 steps against the packaged pipelines of chronos-forecasting, in the same run, float32, one thread.
 
-    python benchmarks/forecasting.py [--steps 512] [--windows 6] [--sizes nano tiny] [--train 1500]
+    python benchmarks/forecasting.py [--steps 512] [--windows 6] [--sizes nano tiny] [--train 400] [--store]
 
 Speed depends on the geometry and not on the weights, so models are built with random ones; contexts are windows of Lorenz, 512 points of three
 coordinates, and every coordinate is a series. Each line is the median of `--repeat` interleaved measurements.
@@ -8,15 +8,19 @@ coordinates, and every coordinate is a series. Each line is the median of `--rep
 * T5: the packaged pipeline feeds the median of twenty samples back after every 64 steps; so does ours (`rollout="median"`), and their
   samples come from the same distribution. Beside it the cost of real sample paths, each with its own past, and of a greedy one.
 * Bolt and Chronos-2: the packaged heuristic with nine quantiles as paths, through the pipeline and through ours (equal output), and the cheaper
-  rollout that feeds the median back. What the cheaper one loses in skill is measured with a nano Bolt that is trained here for `--train` steps
-  on five flows, and forecasts windows of five others.
+  rollout that feeds the median back. What the cheaper one loses in skill is measured with nano models that are trained here for `--train` steps
+  on five flows, and forecast windows of five others: enough to tell rollouts apart, not to be good.
+
+`--store` puts what was measured into nbs/results/forecasting.json, which nbs/45_forecasting.ipynb shows: beside what other runs put there for other families and sizes.
 """
 
 import argparse
+import json
 import logging
 import os
 import time
 import warnings
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -25,10 +29,13 @@ import torch
 
 from chronos_dysts import metrics, models
 from chronos_dysts.baselines import ContextParroting
+from chronos_dysts.evaluation import environment
 from chronos_dysts.forecasting import LEVELS, Standardiser
 from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
+from chronos_dysts.store import write_json
 from chronos_dysts.systems import get_system
 
+PATH = Path(__file__).resolve().parent.parent / "nbs" / "results" / "forecasting.json"
 TRAINED, TESTED = ("Lorenz", "Chen", "Halvorsen", "Thomas", "SprottB"), ("Rossler", "SprottF", "QiChen", "Rucklidge", "Aizawa")
 
 
@@ -61,6 +68,7 @@ def packaged(model, context, steps):
 
 
 def speed(family, size, context, steps, repeat):
+    """Windows a second of the packaged pipeline and of each of our rollouts."""
     module = models.build(family, size, context_length=512, prediction_length=64)
     ours = {how: models.forecaster(module, how, standardise=False, rollout=how) for how in (("median", "samples", "greedy") if family == "chronos-t5" else ("quantiles", "median", "samples"))}
     main = next(iter(ours))
@@ -73,21 +81,24 @@ def speed(family, size, context, steps, repeat):
     for name, value in seconds.items():
         words = "" if name == "packaged" else f"  {seconds['packaged'] / value:5.2f} times as fast as packaged"
         print(f"{family:13} {size:6} {name:10} {len(context) / value:8.2f} windows/s{words}", flush=True)
-    return seconds["packaged"] / seconds[main]
+    return {name: len(context) / value for name, value in seconds.items()}, seconds["packaged"] / seconds[main]
 
 
-def train_bolt(steps):
-    """A nano Bolt after so many steps of AdamW on windows of `TRAINED`: enough to tell rollouts apart, not more."""
-    model = models.build("chronos-bolt", "nano", context_length=512, prediction_length=64)
-    data = np.concatenate([windows(name, 40, 2048).reshape(-1, 2048) for name in TRAINED]).astype(np.float32)
+def train(family, steps):
+    """A nano model after so many steps of AdamW on windows of `TRAINED`."""
+    model = models.build(family, "nano", context_length=512, prediction_length=64)
+    data = np.stack([windows(name, 40, 2048) for name in TRAINED]).reshape(-1, 3, 2048).astype(np.float32)
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     model.train()
     for _ in range(steps):
-        rows, starts = rng.integers(0, len(data), 32), rng.integers(0, 2048 - 576, 32)
-        batch = torch.from_numpy(np.stack([data[r, s : s + 576] for r, s in zip(rows, starts)]))
-        loss = model(context=batch[:, :512], target=batch[:, 512:]).loss
+        rows, starts = rng.integers(0, len(data), 10), rng.integers(0, 2048 - 576, 10)
+        batch = torch.from_numpy(np.concatenate([data[r, :, s : s + 576] for r, s in zip(rows, starts)]))
+        if family == "chronos-bolt":
+            loss = model(context=batch[:, :512], target=batch[:, 512:]).loss
+        else:
+            loss = model(context=batch[:, :512], future_target=batch[:, 512:], group_ids=torch.arange(10).repeat_interleave(3), num_output_patches=4).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -97,9 +108,10 @@ def train_bolt(steps):
 
 
 def skill(model, steps):
-    """MAE and WQL of rollouts of a trained Bolt on held-out flows."""
+    """MAE and quantile loss of rollouts of a trained model on held-out flows."""
     data = [windows(name, 8, 512 + steps, seed=1) for name in TESTED]
     forecasters = {how: models.forecaster(model, how, rollout=how) for how in ("quantiles", "median", "samples")} | {"parroting": ContextParroting()}
+    table = {}
     for name, forecaster in forecasters.items():
         scores = []
         for x in data:
@@ -107,29 +119,41 @@ def skill(model, steps):
             inside = metrics.coverage(truth, forecast.quantiles[..., 0], forecast.quantiles[..., -1])
             scores.append([metrics.mae(truth, forecast.median).mean(), metrics.quantile_loss(truth, forecast.quantiles, forecast.levels).mean(), inside.mean(), metrics.mae(truth[..., :64], forecast.median[..., :64]).mean()])
         mae, crps, covered, near = np.median(scores, axis=0)
+        table[name] = {"mae": round(mae, 4), "quantile_loss": round(crps, 4), "coverage80": None if forecast.is_point else round(covered, 3), "mae_first_64": round(near, 4)}
         print(f"  {name:10} MAE {mae:.3f}, quantile loss {crps:.3f}, 80 % interval covers {covered:.2f}; MAE over the first 64 steps {near:.3f} (standard deviations, median over flows)")
+    return table
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=512)
     parser.add_argument("--windows", type=int, default=6)
+    parser.add_argument("--families", nargs="+", default=list(models.FAMILIES))
     parser.add_argument("--sizes", nargs="+", default=["nano"])
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--train", type=int, default=1500, help="steps of training before skill is measured; 0: no skill")
+    parser.add_argument("--train", type=int, default=400, help="steps of training before skill is measured; 0: no skill")
+    parser.add_argument("--store", action="store_true", help="keep the numbers in nbs/results/forecasting.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     context = windows("Lorenz", args.windows, 512)
+    kept = json.loads(PATH.read_text()) if PATH.exists() else {"speed": {}, "skill": {}}
     print(f"{args.windows} windows of 3 × 512, {args.steps} steps ahead, one thread; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    goals = {"chronos-t5": "at least 3", "chronos-bolt": "not below 1", "chronos-2": "not below 1"}
     for size in args.sizes:
-        for family, goal in (("chronos-t5", "at least 3"), ("chronos-bolt", "not below 1"), ("chronos-2", "not below 1")):
-            ratio = speed(family, size, context, args.steps, args.repeat)
-            print(f"{family:13} {size:6} same algorithm: {ratio:.2f} times as fast as packaged; the goal is {goal}")
-    if args.train:
-        model, loss = train_bolt(args.train)
-        print(f"skill of the rollouts of a nano Bolt after {args.train} steps (loss {loss:.2f}) on {', '.join(TESTED)}, {args.steps} steps ahead:")
-        skill(model, args.steps)
+        for family in args.families:
+            per_second, ratio = speed(family, size, context, args.steps, args.repeat)
+            print(f"{family:13} {size:6} same algorithm: {ratio:.2f} times as fast as packaged; the goal is {goals[family]}")
+            kept["speed"][f"{family} {size}"] = {"windows_per_second": {name: round(value, 4) for name, value in per_second.items()}, "windows": args.windows, "steps": args.steps, "repeat": args.repeat, "load": round(os.getloadavg()[0], 1)}
+    for family in ("chronos-bolt", "chronos-2") if args.train else ():
+        if family not in args.families:
+            continue
+        model, loss = train(family, args.train)
+        print(f"skill of the rollouts of a nano {family} after {args.train} steps (loss {loss:.2f}) on {', '.join(TESTED)}, {args.steps} steps ahead:", flush=True)
+        kept["skill"][family] = {"rollouts": skill(model, args.steps), "training_steps": args.train, "trained_on": TRAINED, "tested_on": TESTED, "steps": args.steps}
+    if args.store:
+        made = environment()
+        write_json(kept | {key: made[key] for key in ("hardware", "python", "versions")}, PATH)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def is_not_periodic(ensemble: Ensemble, candidates: np.ndarray, *, threshold: fl
     return _judge(lambda x: recurrence_distance(x, period), ensemble, candidates) > threshold
 
 # %% ../nbs/20_attractors.ipynb #e95a32bf
-AHEAD, AHEAD_POINTS = 300, 10  # periods of the look ahead, and points in each
+AHEAD, AHEAD_POINTS = 300, 5  # periods of the look ahead, and points in each
 _looked: WeakKeyDictionary[Ensemble, tuple[np.ndarray, Ensemble]] = WeakKeyDictionary()
 
 
@@ -151,7 +151,7 @@ def look_ahead(ensemble: Ensemble, candidates: np.ndarray) -> Ensemble:
     rows = np.searchsorted(known, lanes)
     if ahead is None or not np.array_equal(known[np.minimum(rows, len(known) - 1)], lanes):
         ahead, rows = integrate_ensemble(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], start=float(ensemble.times[-1]),
-                                         length=AHEAD * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=1e-6 if ensemble.system.is_smooth else 1e-9), slice(None)
+                                         length=AHEAD * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=1e-7 if ensemble.system.is_smooth else 1e-9), slice(None)
         _looked[ensemble] = lanes, ahead
     return ahead.take(rows)
 
@@ -182,14 +182,14 @@ def _exponent(ahead: Ensemble, lanes: np.ndarray, **arguments) -> np.ndarray:
 
 
 def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, clearly: float = 0.3, hardly: float = 0.0, threshold: float = 0.04) -> np.ndarray:
-    """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 15 periods; or it is above
-    `hardly`, and above `threshold` over 100."""
+    """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 15 periods, or over fewer by as many
+    e-folds; or it is above `hardly`, and above `threshold` over 100."""
     passed = np.zeros(len(candidates), bool)
     if candidates.any():
         ahead = look_ahead(ensemble, candidates)
         lanes, judged = np.flatnonzero(ahead.ok), np.zeros(len(ahead.outcome), bool)
         if len(lanes):
-            rate = _exponent(ahead, lanes, settle=5, periods=15)
+            rate = _exponent(ahead, lanes, settle=5, periods=15, enough=15 * clearly)
             judged[lanes] = rate > clearly
             lanes = lanes[(rate > hardly) & ~(rate > clearly)]
         if len(lanes):
@@ -211,7 +211,7 @@ def stays_the_same(ensemble: Ensemble, candidates: np.ndarray, *, threshold: flo
     return _judge_ahead(distribution_change, ensemble, candidates) <= threshold
 
 
-def line_share(x, share: float = 0.02) -> np.ndarray:
+def line_share(x, share: float = 0.04) -> np.ndarray:
     """Power in the strongest `share` of the frequencies of (…, dim, time), Hann window: the coordinate where it is least, (…). 1: lines alone."""
     x = _standardised(x)
     power = np.sort(np.square(np.abs(np.fft.rfft(x * np.hanning(x.shape[-1])))), -1)
@@ -250,8 +250,8 @@ def zero_one(x, frequencies: int = 20) -> np.ndarray:
 
 
 def passes_zero_one(ensemble: Ensemble, candidates: np.ndarray, *, threshold: float = 0.1) -> np.ndarray:
-    """In the look ahead `zero_one`, on five points a period, is above `threshold`."""
-    return _judge_ahead(lambda x: zero_one(x[..., ::AHEAD_POINTS // 5]), ensemble, candidates) > threshold
+    """In the look ahead `zero_one` is above `threshold`."""
+    return _judge_ahead(zero_one, ensemble, candidates) > threshold
 
 
 def adf_statistic(x, lags: int) -> np.ndarray:
@@ -277,12 +277,11 @@ def kpss_statistic(x, lags: int) -> np.ndarray:
 
 
 def is_stationary(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
-    """In the look ahead, on five points a period, no coordinate is called not stationary by both tests: a unit root not rejected by Dickey and Fuller's
+    """In the look ahead no coordinate is called not stationary by both tests: a unit root not rejected by Dickey and Fuller's
     at 5 %, a constant level rejected by that of Kwiatkowski et al. at 1 %. Lags after Schwert (1989), 12 (n / 100)^(1/4)."""
     from statsmodels.tsa.adfvalues import mackinnoncrit
 
     def both(x):
-        x = x[..., ::AHEAD_POINTS // 5]
         lags = int(12 * (x.shape[-1] / 100) ** 0.25)
         root = adf_statistic(x, lags) > mackinnoncrit(1, "c", x.shape[-1])[1]
         return (root & (kpss_statistic(x, lags) > 0.739)).any(-1)

@@ -283,10 +283,18 @@ class Simplex:
                  prediction_length: int,  # steps ahead
                  ) -> Forecast:
         context = check_context(context, prediction_length)
+        stretches = np.minimum(decorrelation_lag(context), max(1, context.shape[-1] // 8))
+        median = np.empty((*context.shape[:2], prediction_length))
+        for stretch in np.unique(stretches):
+            of_it = stretches == stretch
+            median[of_it] = self._part(context[of_it], prediction_length, int(stretch))
+        return Forecast.from_point(median)
+
+    def _part(self, context: np.ndarray, prediction_length: int, stretch: int) -> np.ndarray:
+        "The forecast of windows of which so many steps are copied at a time."
         units = Standardiser.of(context)
         delays = _Delays(units.apply(context), self.embedding, self.lag, prediction_length)
         k = self.neighbours or delays.library.shape[-1] + 1
-        stretch = max(1, min(int(decorrelation_lag(context).min()), delays.length // 8))
         for done in range(0, prediction_length, stretch):
             step = delays.length + done - 1
             distance = delays.distances(step, stretch)
@@ -298,7 +306,7 @@ class Simplex:
             steps = near[..., None] + np.arange(1, min(stretch, prediction_length - done) + 1)  # (batch, neighbour, step)
             futures = delays.series[np.arange(len(near))[:, None, None], :, steps]  # (batch, neighbour, step, dim)
             delays.series[..., step + 1:step + 1 + steps.shape[-1]] = np.einsum("bk,bktd->bdt", weight, futures)
-        return Forecast.from_point(units.invert(delays.series[..., delays.length:]))
+        return units.invert(delays.series[..., delays.length:])
 
 
 class SMap:
@@ -410,8 +418,13 @@ class AR(_Gaussian):
 
 
 class ARIMA(_Gaussian):
-    "ARIMA of each coordinate by maximum likelihood (statsmodels); normal quantiles. The mean is kept to three times the range of the context. Some tenths of a second a series."
+    """ARIMA of each coordinate by maximum likelihood (statsmodels); normal quantiles. The mean is kept to three times the range of the context. Some tenths of a second a series.
+
+    Where the likelihood finds no maximum (a series without noise has none: the smaller the innovations, the likelier) the moving averages are left out and the rest, an ARIMA(p, d, 0), is fitted by least squares.
+    `fallbacks` of the `fitted` series were forecast so in the last call.
+    """
     name = "arima"
+    fallbacks = fitted = 0
 
     def __init__(self, order: tuple[int, int, int] = (5, 1, 1)):  # lags, differences, moving averages
         if len(order) != 3 or any(int(o) != o or o < 0 for o in order): raise ValueError(f"the order of an ARIMA is three numbers (p, d, q) that are not negative, not {order}")
@@ -421,10 +434,37 @@ class ARIMA(_Gaussian):
         needed = 3 * (sum(self.order) + 2)
         if length < needed: raise ValueError(f"an ARIMA{self.order} needs a context of at least {needed} points, not {length}")
 
+    def forecast(self, context: Any, prediction_length: int) -> Forecast:
+        self.fallbacks = self.fitted = 0
+        return super().forecast(context, prediction_length)
+
     def _series(self, x: np.ndarray, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
         from statsmodels.tsa.arima.model import ARIMA as Model
-        ahead = Model(x, order=self.order).fit().get_forecast(prediction_length)
-        return ahead.predicted_mean, ahead.se_mean
+        self.fitted += 1
+        try:
+            result = Model(x, order=self.order).fit()
+            ahead = result.get_forecast(prediction_length)
+            if result.mle_retvals["converged"] and np.isfinite(ahead.predicted_mean).all(): return ahead.predicted_mean, ahead.se_mean
+        except (ValueError, np.linalg.LinAlgError): pass
+        self.fallbacks += 1
+        return self._least_squares(x, prediction_length)
+
+    def _least_squares(self, x: np.ndarray, prediction_length: int) -> tuple[np.ndarray, np.ndarray]:
+        "The same without moving averages."
+        p, d, _ = self.order
+        change = np.diff(x, n=d)
+        past = np.stack([change[p - k:len(change) - k] for k in range(1, p + 1)] or [np.empty(0)], -1)
+        weights = np.linalg.lstsq(past, change[p:], rcond=None)[0] if p else np.empty(0)
+        spread = np.std(change[p:] - past @ weights) if p else np.std(change)
+        series, response = list(x), np.zeros(prediction_length)  # of the forecast to an innovation at its first step
+        # (1 - φ₁B - …)(1 - B)^d as one autoregression on the series itself
+        full = np.concatenate([[1.0], -weights])
+        for _ in range(d): full = np.convolve(full, [1.0, -1.0])
+        lags = -full[1:]
+        for step in range(prediction_length):
+            series.append(float(np.dot(lags, series[:-len(lags) - 1:-1])) if len(lags) else 0.0)
+            response[step] = 1.0 if step == 0 else float(np.dot(lags[:step], response[max(0, step - len(lags)):step][::-1]))
+        return np.array(series[len(x):]), spread * np.sqrt(np.cumsum(np.square(response)))
 
 # %% ../nbs/46_baselines.ipynb #a0dc2402
 class _Joint(ABC):

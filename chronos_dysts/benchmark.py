@@ -55,7 +55,8 @@ class BenchmarkConfig:
     systems: Sequence[str] | None = None
     output_dir: str = "benchmark"
     n_examples: int = 3
-    batch_size: int = 256
+    batch_size: int = 32
+    workers: int = 1
     device: str = "cpu"
     seed: int = 0
 
@@ -77,7 +78,7 @@ class BenchmarkConfig:
     def evaluation(self) -> EvaluationConfig:
         "The evaluation behind it."
         return EvaluationConfig(model_id=self.model_id, named_protocol=self.series, systems=self.systems, output_dir=self.output_dir, baselines=self.baselines,
-                                n_examples=self.n_examples, batch_size=self.batch_size, device=self.device, seed=self.seed)
+                                n_examples=self.n_examples, batch_size=self.batch_size, workers=self.workers, device=self.device, seed=self.seed)
 
 
 def run_benchmark(config: Mapping[str, Any] | BenchmarkConfig,

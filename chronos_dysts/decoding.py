@@ -33,10 +33,9 @@ class T5Decoder:
         for block in stack.block:
             own, cross, forward = block.layer
             weights = [torch.cat([getattr(own.SelfAttention, part).weight for part in "qkv"]), own.SelfAttention.o.weight, cross.EncDecAttention.q.weight, cross.EncDecAttention.o.weight]
-            keys, values = (getattr(cross.EncDecAttention, part)(encoded).view(self.rows, -1, self.heads, self.width) for part in "kv")
-            # (row, head, width, time) and (row, head, time, width): as the products want them
-            context = keys.permute(0, 2, 3, 1).contiguous(), values.transpose(1, 2).contiguous()
-            cache = encoded.new_empty(self.rows * samples, self.heads, self.width, steps), encoded.new_empty(self.rows * samples, self.heads, steps, self.width)
+            context = tuple(getattr(cross.EncDecAttention, part)(encoded).view(self.rows, -1, self.heads, self.width).transpose(1, 2).contiguous() for part in "kv")  # (row, head, time, width)
+            # What a step writes lies together, and a product with one query reads it as fast as memory gives it
+            cache = tuple(encoded.new_empty(self.rows * samples, self.heads, steps, self.width) for _ in "kv")
             self.layers.append((own.layer_norm, cross.layer_norm, forward, weights, context, cache))
 
     @torch.no_grad()
@@ -49,11 +48,11 @@ class T5Decoder:
         x = self.embedding(tokens)
         for own_norm, cross_norm, forward, (own, own_out, query, query_out), (context_keys, context_values), (keys, values) in self.layers:
             q, k, v = F.linear(_norm(own_norm, x), own).view(paths, 3, self.heads, self.width).unbind(1)
-            keys[..., t], values[:, :, t] = k, v
-            weight = (q[:, :, None] @ keys[..., :t + 1] + self.bias[:, t:t + 1, :t + 1]).softmax(-1)
+            keys[:, :, t], values[:, :, t] = k, v
+            weight = (q[:, :, None] @ keys[:, :, :t + 1].mT + self.bias[:, t:t + 1, :t + 1]).softmax(-1)
             x = x + F.linear((weight @ values[:, :, :t + 1]).reshape(paths, -1), own_out)
             q = F.linear(_norm(cross_norm, x), query).view(self.rows, self.samples, self.heads, self.width).transpose(1, 2)
-            score = q @ context_keys
+            score = q @ context_keys.mT
             if self.hidden is not None: score = score + self.hidden
             x = x + F.linear((score.softmax(-1) @ context_values).transpose(1, 2).reshape(paths, -1), query_out)
             x = x + forward.DenseReluDense(_norm(forward.layer_norm, x))

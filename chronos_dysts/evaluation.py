@@ -10,9 +10,10 @@ import html
 import json
 import os
 import platform
+import shutil
 import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullFormatter
 
 from . import metrics as m
 from . import plots
@@ -250,11 +252,29 @@ def _score(forecast: Forecast, context: np.ndarray, truth: np.ndarray, scale: np
     return np.stack([METRICS[name].score(cuts[h]) for name, h in protocol.columns], axis=-1)
 
 
+def _batch_rows(name: str, forecaster: Forecaster, places: Sequence[tuple[int, int]], owners: Sequence[Trajectory], windows: np.ndarray, protocol: Protocol, kept: Path | None) -> pd.DataFrame:
+    "The rows of one batch of windows: from the file `kept` where it is there, else made, and kept there."
+    if kept is not None and kept.exists(): return read_rows(kept)
+    _, context, truth, scale = _units(windows, protocol)
+    clocks, columns = _clocks(owners), protocol.columns
+    values = np.concatenate([_score(forecast, context[part], truth[part], scale[part], clocks[part], protocol)
+                             for part, forecast in forecast_in_chunks(forecaster, context, protocol.prediction_length)])
+    repeat = lambda x: np.repeat(np.array(x, dtype=object), len(columns))
+    rows = pd.DataFrame({
+        "forecaster": name, "system": repeat([t.system for t in owners]), "trajectory": repeat([t.item_id for t in owners]),
+        "window": np.repeat([start for _, start in places], len(columns)), "horizon": np.tile([h for _, h in columns], len(places)),
+        "metric": np.tile(np.array([c for c, _ in columns], dtype=object), len(places)), "value": values.ravel()})
+    if kept is not None: write_rows(rows, kept)
+    return rows
+
+
 def evaluate(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster],  # by name, or with a `name` of their own
              trajectories: Sequence[Trajectory],  # a store, or a list; of any dims
              protocol: Protocol = Protocol(),
              *,
-             batch_size: int = 256,  # windows that a forecaster is handed at a time
+             batch_size: int = 32,  # windows that a forecaster is handed at a time
+             workers: int = 1,  # processes among which the batches are shared out; they change nothing but the time
+             keep: Path | str | None = None,  # a folder where the rows of each batch are kept as soon as they are there, and taken from where they are: of these forecasters, trajectories and protocol, or nothing
              progress: Callable[[str, int, int], None] | None = None,  # called with the forecaster, the windows done and all windows
              ) -> pd.DataFrame:
     """Score forecasters on windows of trajectories: tidy rows `forecaster, system, trajectory, window, horizon, metric, value`.
@@ -262,28 +282,29 @@ def evaluate(forecasters: Sequence[Forecaster] | Mapping[str, Forecaster],  # by
     `window` is the step of the trajectory at which the context begins, `horizon` the steps that were scored. A value is NaN where the metric is not defined on the window; no window is left out.
     Raises `ValueError` for trajectories shorter than a window, names that are not unique, and forecasters that return something else than a forecast of the windows.
     """
-    groups = _places(trajectories, protocol)
-    total = sum(map(len, groups))
-    columns = protocol.columns
-    frames = []
+    for key, value in dict(batch_size=batch_size, workers=workers).items():
+        if value < 1: raise ValueError(f"{key} must be at least 1, not {value}")
+    batches = [places[first:first + batch_size] for places in _places(trajectories, protocol) for first in range(0, len(places), batch_size)]
+    total, frames = sum(map(len, batches)), []
     for name, forecaster in _named(forecasters).items():
+        def job(places: Sequence[tuple[int, int]]) -> tuple:
+            owners = [trajectories[i] for i, _ in places]
+            # not the number of the batch, which another batch_size would give to other windows
+            kept = None if keep is None else Path(keep) / f"{_digest(name, [(t.system, t.item_id, start) for t, (_, start) in zip(owners, places)])}.parquet"
+            return name, forecaster, places, owners, _cut(trajectories, places, protocol), protocol, kept
         done = 0
-        for places in groups:
-            for first in range(0, len(places), batch_size):
-                batch = places[first:first + batch_size]
-                _, context, truth, scale = _units(_cut(trajectories, batch, protocol), protocol)
-                owners = [trajectories[i] for i, _ in batch]
-                clocks = _clocks(owners)
-                values = np.concatenate([_score(forecast, context[part], truth[part], scale[part], clocks[part], protocol)
-                                         for part, forecast in forecast_in_chunks(forecaster, context, protocol.prediction_length)])
-                repeat = lambda x: np.repeat(np.array(x, dtype=object), len(columns))
-                frames.append(pd.DataFrame({
-                    "forecaster": name, "system": repeat([t.system for t in owners]), "trajectory": repeat([t.item_id for t in owners]),
-                    "window": np.repeat([start for _, start in batch], len(columns)), "horizon": np.tile([h for _, h in columns], len(batch)),
-                    "metric": np.tile(np.array([c for c, _ in columns], dtype=object), len(batch)), "value": values.ravel()}))
-                done += len(batch)
-                if progress: progress(name, done, total)
+        for places, rows in zip(batches, _share_out(_batch_rows, map(job, batches), min(workers, len(batches)))):
+            frames.append(rows)
+            done += len(places)
+            if progress: progress(name, done, total)
     return pd.concat(frames, ignore_index=True)
+
+
+def _share_out(function: Callable, jobs: Iterable[tuple], workers: int) -> Iterable:
+    "What a function makes of each job, in their order."
+    if workers == 1: return (function(*job) for job in jobs)
+    from joblib import Parallel, delayed
+    return Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")(delayed(function)(*job) for job in jobs)
 
 # %% ../nbs/70_evaluation.ipynb #e57a33fb
 def write_rows(rows: pd.DataFrame, path: Path | str) -> Path:
@@ -431,6 +452,7 @@ def _plot_spectra(series: Mapping[str, np.ndarray], unit: float, label: str, loo
         power = np.convolve((power / power.sum(-1, keepdims=True)).mean(0), kernel, mode="valid")
         frequency = np.convolve(np.fft.rfftfreq(x.shape[-1])[1:] * unit, kernel, mode="valid")
         ax.loglog(frequency, power, lw=1.4, label=name, **({"color": plots.INK} if name == "truth" else {key: looks[name][key] for key in ("color", "linestyle")}))
+    for ticks in (ax.xaxis, ax.yaxis): ticks.set_minor_formatter(NullFormatter())  # their labels would run into each other
     ax.set_xlabel(f"frequency ({label})")
     ax.set_ylabel("share of the power")
     ax.set_ylim(bottom=1e-8)
@@ -516,6 +538,7 @@ def _number(x: float, digits: int = 3) -> str:
     if np.isnan(x): return "–"
     if np.isinf(x): return "∞" if x > 0 else "−∞"
     if x == 0: return "0"
+    x = float(f"{x:.{digits - 1}e}")  # 99.98 has as many decimals as 100
     decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(x)))))
     return (f"{x:.{decimals}f}" if abs(x) < 10 ** 6 else f"{x:.1e}").replace("-", "−")
 
@@ -647,7 +670,8 @@ def write_report(path: Path | str,
     vpt = next((v for v in ("vpt_periods", "vpt") if v in protocol.metrics), None)
     if vpt:
         line = summary[(summary["metric"] == vpt) & (summary["forecaster"] == focus)].iloc[0]
-        cards.append((_number(line["median"], 2) + (" periods" if vpt == "vpt_periods" else " steps"), f"{focus}: valid prediction time, how long the forecast can be trusted (median over systems)"))
+        steps = line["median"] if vpt == "vpt" else line["median"] * points_per_period if points_per_period else np.inf  # in steps, where that is known
+        cards.append(("under 1 step" if steps < 1 else _number(line["median"], 2) + (" periods" if vpt == "vpt_periods" else " steps"), f"{focus}: valid prediction time, how long the forecast can be trusted (median over systems)"))
     page.append('<div class="cards">' + "".join(f'<div class="card"><b>{esc(v)}</b><span>{esc(t)}</span></div>' for v, t in cards) + "</div>")
     page.append('<div class="lead"><p><b>In words.</b></p><ul>' + "".join(f"<li>{esc(s)}</li>" for s in headline(rows, protocol, focus, references, metric=metric, seed=seed)) + "</ul></div>")
     page.append("<p>A chaotic flow doubles every small error again and again, so each forecast is lost sooner or later; the question is when, and whether the forecaster does better than the simplest ideas. "
@@ -683,6 +707,7 @@ def write_report(path: Path | str,
     means = per_system(everything).xs((metric, horizon), level=("metric", "horizon"))
     means = means.reindex((means[focus] if METRICS[metric].better != "higher" else -means[focus]).sort_values(kind="stable").index)
     page.append(f"<h2>System by system</h2><p>{esc(METRICS[metric].title(protocol))} over {horizon} steps, mean over the windows of each system; on top what {esc(_quoted(focus))} does best. Every row is one flow: a median hides who is bad at what.</p>")
+    if references: page.append(_won_and_lost(means, focus, references[0], METRICS[metric].better, seen))
     finite = means.replace([np.inf, -np.inf], np.nan)
     page.append(_figure(plots.plot_systems(list(means.index), {n: finite[n].to_numpy() for n in means if n in few}, xlabel=f"{METRICS[metric].title(protocol)}, {horizon} steps", looks=looks), kind="strip"))
     page.append(f"<details><summary>As a table</summary>{_systems_table(means, families, seen)}</details>")
@@ -699,7 +724,7 @@ def write_report(path: Path | str,
                 page.append(_figure(e.plot([n for n in shown if n in e.forecasts], looks=looks, width=4.8), f"{e.rank.capitalize()} window for {_quoted(focus)} ({e.trajectory} from step {e.window}). {METRICS[e.metric].label}: {scores}."))
             page.append("</div>")
             typical = next((e for e in group if e.rank == "median"), group[0])
-            page.append("<div class='two'>" + _figure(typical.plot_attractors([n for n in shown if n in typical.forecasts]), f"{system} in state space: the truth of the {typical.rank} window and the forecasts of it.")
+            page.append("<div class='two'>" + _figure(typical.plot_attractors([n for n in shown if n in typical.forecasts], looks=looks), f"{system} in state space: the truth of the {typical.rank} window and the forecasts of it.")
                         + _figure(typical.plot_spectra([n for n in shown if n in typical.forecasts], looks=looks), "The same in frequencies: smoothed power spectra, mean over coordinates.") + "</div>")
 
     # what and how
@@ -722,6 +747,16 @@ _ABOUT = {"drift": "the line through the first and the last point of the context
           "dmd": "dynamic mode decomposition on delays (pydmd).", "nvar": "next-generation reservoir computing: a ridge regression on products of delays (reservoirpy; Gauthier et al. 2021).", "esn": "an echo state network (reservoirpy; Jaeger 2001).",
           "sindy": "a sparse polynomial vector field (pysindy; Brunton et al. 2016).", "persistence": "the last value, repeated.", "mean": "the mean of the context, of each coordinate.",
           "parroting": "what followed the stretch of the context that resembles its end most, repeated; the length of the stretch is chosen on the context alone (Zhang and Gilpin 2025, arXiv 2505.11349)."}
+
+
+def _won_and_lost(means: pd.DataFrame, focus: str, reference: str, better: str, seen: set[str]) -> str:
+    "On which systems the forecaster is better than the reference, and on which it is not, by name."
+    if better not in ("lower", "higher"): return ""
+    gain = ((means[reference] - means[focus]) * (1 if better == "lower" else -1))[[s for s in means.index if s not in seen] or list(means.index)]
+    named = lambda which: ": " + html.escape(", ".join(map(str, gain.index[which]))) if which.any() else ""
+    undefined = f" Not defined on {int(gain.isna().sum())}{named(gain.isna())}." if gain.isna().any() else ""
+    return (f'<p><span class="better">Better than {html.escape(_quoted(reference))}</span> on {int((gain > 0).sum())} of {_count(len(gain), "system")}{named(gain > 0)}. '
+            f'<span class="worse">Not better</span> on {int((gain <= 0).sum())}{named(gain <= 0)}.{undefined}</p>')
 
 
 def _held_out(systems: Sequence[str], trained_on: Sequence[str] | None, families: Mapping[str, Sequence[str]]) -> str:
@@ -769,7 +804,8 @@ class EvaluationConfig:
     n_examples: int = 3  # systems to show forecasts of
     level: float = 0.95
     n_bootstrap: int = 2000
-    batch_size: int = 256
+    batch_size: int = 32
+    workers: int = 1  # processes; they change nothing but the time
     device: str = "cpu"
     rollout: str | None = None  # of models, beyond what they write at once: one of `models.ROLLOUTS`; None: as the family does
 
@@ -781,7 +817,8 @@ class EvaluationConfig:
         if not self.baselines and not self.models: raise ValueError("nothing to evaluate: model_id is null and there are no baselines")
         for baseline in self.baselines: get_baseline(baseline)
         if self.n_trajectories is not None and self.n_trajectories < 1: raise ValueError(f"n_trajectories must be at least 1, or null for all, not {self.n_trajectories}")
-        if self.batch_size < 1: raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        for key in ("batch_size", "workers"):
+            if getattr(self, key) < 1: raise ValueError(f"{key} must be at least 1, not {getattr(self, key)}")
         if self.named_protocol is not None:
             check_name(self.named_protocol, PROTOCOLS, "protocol")
             own = [key for key in (*_OF_PROTOCOL, "split", "n_trajectories") if getattr(self, key) != type(self).__dataclass_fields__[key].default]
@@ -811,7 +848,7 @@ class EvaluationConfig:
     def identity(self) -> dict[str, Any]:
         "The part that decides which numbers come out, as plain JSON values."
         plain = json.loads(json.dumps(asdict(self), default=str))
-        return {k: v for k, v in plain.items() if k not in ("output_dir", "n_examples", "level", "n_bootstrap", "batch_size", "device")}
+        return {k: v for k, v in plain.items() if k not in ("output_dir", "n_examples", "level", "n_bootstrap", "batch_size", "workers", "device")}
 
 
 def environment() -> dict[str, Any]:
@@ -903,13 +940,16 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
         for name, forecaster in forecasters.items():
             key = _digest(config.identity(), data_stamps, _stamp(models.locate(config.models[name])) if name in trained else None, _code())
             part = folder / "parts" / f"{_digest(name)[:8]}-{key}.parquet"
+            pieces = part.with_suffix("")  # of a forecaster that is not through
             if not part.exists():
                 task, start = bar.add_task(f"evaluate {name}", total=None), time.perf_counter()
-                rows = evaluate({name: forecaster}, trajectories, protocol, batch_size=config.batch_size, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
+                workers = config.workers if config.device == "cpu" or name not in trained else 1
+                rows = evaluate({name: forecaster}, trajectories, protocol, batch_size=config.batch_size, workers=workers, keep=pieces, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
                 seconds[name] = round(time.perf_counter() - start, 1)
                 write_rows(rows, part)
+            shutil.rmtree(pieces, ignore_errors=True)
             parts.append(part)
-    for stale in set((folder / "parts").glob("*.parquet")) - set(parts): stale.unlink()
+    for stale in set((folder / "parts").iterdir()) - set(parts): shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
     rows = pd.concat([*(read_rows(part) for part in parts), *([] if published is None else [published[published["system"].isin({t.system for t in trajectories})]])], ignore_index=True)
     summary = summarise(rows, level=config.level, n_bootstrap=config.n_bootstrap, seed=config.seed)

@@ -101,11 +101,11 @@ class _Recipe:
 
 
 def _goes_on(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
-    """Twins separate behind a trajectory of a certified attractor as well: largest exponent times period above 0.04, over 20 periods."""
+    """Twins separate behind a trajectory of a certified attractor as well: largest exponent times period above 0.04, over 15 periods."""
     passed = np.zeros(len(candidates), bool)
     lanes = np.flatnonzero(candidates)
     if len(lanes):
-        rate = largest_lyapunov(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], settle=10, periods=20, start=float(ensemble.times[-1]))
+        rate = largest_lyapunov(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], settle=5, periods=15, start=float(ensemble.times[-1]), separation=1e-6, accuracy=0.01, enough=4.5)
         passed[lanes] = rate * ensemble.system.period > 0.04
     return passed
 
@@ -235,7 +235,7 @@ def _unit_in_worker(number: int) -> list[Trajectory]:
 
 # %% ../nbs/33_fresh.ipynb #1290ed99
 def fresh_costs() -> dict[str, float]:
-    """For each flow of the catalogue the milliseconds for a trajectory that is accepted, the look ahead apart, infinite where none was, as `tools/fresh_costs.py` measured them."""
+    """For each flow of the catalogue the milliseconds for a trajectory that is accepted, all that is rejected for it included, infinite where none was, as `tools/fresh_costs.py` measured them."""
     found = json.loads(resources.files("chronos_dysts").joinpath("data/fresh_costs.json").read_text())
     return {name: np.inf if cost is None else cost for name, cost in found["milliseconds"].items()}
 

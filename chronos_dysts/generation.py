@@ -255,7 +255,7 @@ def _is_regular(name: str) -> bool:
 # %% ../nbs/31_generation.ipynb #ab56a8d1
 GIVE_UP_AFTER = 100  # draws, when not one of them was accepted
 _ANSWER_SECONDS = 10  # for which a Dask scheduler is waited
-_MOST_LANES, _MOST_VALUES = 64, 2**22  # trajectories and numbers that are integrated at once
+_MOST_LANES, _MOST_VALUES, _LANES = 64, 2**22, 8  # trajectories and numbers that are integrated at once; the integrator takes so many abreast
 
 
 def _lanes(system: System, config: GenerationConfig) -> int:
@@ -416,19 +416,21 @@ class _Job:
             if self.status:
                 return
 
-    def next_piece(self) -> list[int]:
-        """The next draws that are likely to be needed; none while enough are being made."""
+    def next_piece(self, ahead: bool = False) -> list[int]:
+        """The next draws that will be needed, even if all that are being made pass; `ahead`, those that are likely to be, at the rate so far."""
         if self.status:
             return []
-        share = (len(self.accepted) + 1) / (self.tried + 2)
-        needed = self.tried + (self.config.n_params - len(self.accepted)) / share
-        most = self.config.n_params * self.config.tries_per_params
         while self.launched in self.pieces:
             self.launched += len(self.pieces[self.launched].numbers)
-        if self.launched >= min(needed, most) or (self.launched >= GIVE_UP_AFTER and not self.accepted):
+        share = (len(self.accepted) + 1) / (self.tried + 1)
+        missing, most = self.config.n_params - len(self.accepted), self.config.n_params * self.config.tries_per_params
+        if self.launched >= min(self.tried + (missing / share if ahead else missing), most) or (self.launched >= GIVE_UP_AFTER and not self.accepted):
             return []
-        numbers = list(range(self.launched, min(self.launched + self.block, most)))
-        self.launched += len(numbers)
+        likely = self.tried + missing / share - self.launched
+        end = self.launched + min(self.block, -(-int(np.ceil(likely)) // _LANES) * _LANES)
+        end = min([end, most, *(number for number in self.pieces if number > self.launched)])
+        numbers = list(range(self.launched, end))
+        self.launched = end
         return numbers
 
 
@@ -505,7 +507,7 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
         stack.enter_context(locked(config.data_dir))
         _claim_directory(config, manifest, console)
         work = [(system, split) for split, systems in splits.items() for system in systems]
-        work.sort(key=lambda item: item[0].is_smooth)  # flows with kinks take longest: nobody waits for them at the end
+        work.sort(key=lambda item: (item[0].is_smooth, item[0].is_tame))  # flows with kinks take longest: nobody waits for them at the end
         console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
         reports = sorted(_work_through(work, replace(config, data_dir=str(Path(config.data_dir).absolute())), workers, console),
                          key=lambda report: report.name)
@@ -560,10 +562,12 @@ def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, 
             while True:
                 while len(running) < 2 * count:
                     step = next((step for job in jobs if (step := _next_step(job))), None)
-                    if step is None:
-                        system, split = next(waiting, (None, None))
-                        if system is None:
+                    system, split = next(waiting, (None, None)) if step is None else (None, None)
+                    if step is None and system is None:  # no other system is left to begin: what may be needed is made ahead
+                        step = next((step for job in jobs if (step := _next_step(job, ahead=True))), None)
+                        if step is None:
                             break
+                    if step is None:
                         found = _resume(system, split, config)
                         if isinstance(found, SystemReport):
                             done += config.n_params
@@ -592,14 +596,14 @@ def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, 
                 future.cancel()
 
 
-def _next_step(job: _Job) -> tuple | None:
-    """What is to be done next for a system: a piece, or its end, once no piece of it is on its way."""
+def _next_step(job: _Job, ahead: bool = False) -> tuple | None:
+    """What is to be done next for a system: a piece, or its end, once no piece of it is on its way; `ahead` as in `next_piece`."""
     if job.status:
         if job.running or job.finishing:
             return None
         job.finishing = True
         return job, finish_system, job.status, job.tried, dict(job.rejected), list(job.accepted), {}, None
-    numbers = job.next_piece()
+    numbers = job.next_piece(ahead)
     return (job, make_piece, numbers) if numbers else None
 
 

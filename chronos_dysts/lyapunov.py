@@ -177,7 +177,7 @@ class LyapunovSpectrum:
 def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 200,
                       settle: int = 20, directions: int | None = None, variables: Sequence[str] | None = None,
                       method: str = "auto", start: float = 0.0, tolerance: float = 1e-12, engine: str = "auto",
-                      separation: float = 1e-8, accuracy: float = 1e-3) -> LyapunovSpectrum:
+                      separation: float = 1e-8, accuracy: float = 1e-3, enough: float = np.inf) -> LyapunovSpectrum:
     """The `directions` largest Lyapunov exponents (default: all; of a delay system one) of each trajectory of a batch.
 
     `params` and `ics` as in `integrate_ensemble`. A frame of displacements is made orthonormal at intervals that
@@ -186,6 +186,8 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     where the vector field jumps or is delayed. With `variables`, only displacements of these are followed; if the others do not depend on
     them, as those of a driver do not on its response's, the exponents are the conditional ones (Pecora and Carroll 1990).
     An interval after which the shortest vector has a larger relative error than `accuracy` is taken again in halves.
+    A trajectory that has separated by `enough` e-folds, a third of the `periods` or later, is followed no further: its exponents are the
+    means up to there, without standard errors.
     Raises ValueError for bad arguments. Benettin et al. 1980, Meccanica 15, 9 and 21.
     """
     delayed = system.is_delayed
@@ -249,7 +251,8 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     position = np.zeros(batch, int)
     usual, span, ceiling = np.full(batch, _TICKS), np.full(batch, _TICKS), np.full(batch, _LONGEST * _TICKS)
     failures = np.zeros(batch)
-    while (waiting := alive & (position < (settle + periods) * _TICKS)).any():
+    end_of = np.full(batch, (settle + periods) * _TICKS)
+    while (waiting := alive & (position < end_of)).any():
         now = int(position[waiting].min())
         begin, end = (0, settle * _TICKS) if now < settle * _TICKS else (settle * _TICKS, (settle + periods) * _TICKS)
         longest = 1 << ((end - now).bit_length() - 1)  # a power of two that ends in this phase and begins at a multiple of itself
@@ -271,6 +274,8 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
             position[done] += step
             first, last = now // _TICKS, -(-(now + step) // _TICKS)
             growth[done, :, first:last] += (logs[good] / (last - first))[..., None]
+            if (now + step) % _TICKS == 0 and last - settle >= periods / 3:
+                end_of[done[growth[done, 0, settle:].sum(-1) > enough]] = now + step
             # in halves if that was too long; and if it is too long more often than one time in ten, from now on
             alive[lanes[~finite & (step == 1)]] = False
             span[again] = max(step // 2, 1)
@@ -282,8 +287,9 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
             usual[roomy] = np.minimum(2 * step, ceiling[roomy])
             back = done[(position[done] - begin) % usual[done] == 0]
             span[back] = usual[back]
-    rates = np.where(alive[:, None, None], growth[..., settle:] / system.period, np.nan)
-    exponents, errors = rates.mean(-1), _standard_errors(rates)
+    measured = end_of // _TICKS - settle
+    rates = np.where((alive[:, None] & (np.arange(periods) < measured[:, None]))[:, None], growth[..., settle:] / system.period, np.nan)
+    exponents, errors = np.where(alive[:, None], growth[..., settle:].sum(-1) / system.period / measured[:, None], np.nan), _standard_errors(rates)
     order = np.argsort(-exponents, 1)
     return LyapunovSpectrum(system, np.take_along_axis(exponents, order, 1), np.take_along_axis(errors, order, 1),
                             np.take_along_axis(rates, order[..., None], 1), method)
@@ -323,13 +329,13 @@ def lyapunov_time(largest) -> np.ndarray:
 
 # %% ../nbs/11_lyapunov.ipynb #2977ffb1
 def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,
-                     settle: int = 2, start: float = 0.0, separation: float = 1e-8, accuracy: float = 1e-3) -> np.ndarray:
+                     settle: int = 2, start: float = 0.0, separation: float = 1e-8, accuracy: float = 1e-3, enough: float = np.inf) -> np.ndarray:
     """Largest Lyapunov exponent of each trajectory by twins, (batch,), per unit of the flow's time; NaN where it diverges.
 
     The short form of `lyapunov_spectrum(…, directions=1, method="twins")`, which compiles nothing beyond the flow.
     """
     return lyapunov_spectrum(system, params, ics, periods=periods, settle=settle, directions=1, method="twins", start=start,
-                             separation=separation, accuracy=accuracy).exponents[:, 0]
+                             separation=separation, accuracy=accuracy, enough=enough).exponents[:, 0]
 
 # %% ../nbs/11_lyapunov.ipynb #3d1b013c
 @dataclass(frozen=True)

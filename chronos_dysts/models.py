@@ -321,6 +321,16 @@ ROLLOUTS = ("samples", "median", "greedy", "quantiles")
 """How a forecast goes on beyond what a model writes at once: each sample path from its own past; all from the median of the samples or quantiles; one path of likeliest values; or nine quantiles as if they were paths, as chronos-forecasting does with Bolt and Chronos-2."""
 
 
+_TOGETHER = 2048  # tokens that the encoder reads at a time: what it makes of them stays in a processor's cache
+
+
+def _encode(model: T5ForConditionalGeneration, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    "The encoder's last hidden states, (rows, time, d_model)."
+    size = max(1, _TOGETHER // tokens.shape[-1]) if tokens.device.type == "cpu" else len(tokens)
+    parts = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    return torch.cat([model.encoder(input_ids=tokens[part], attention_mask=None if mask is None else mask[part]).last_hidden_state for part in parts])
+
+
 @torch.no_grad()
 def sample_paths(model: T5ForConditionalGeneration,
                  context: torch.Tensor,  # (rows, context_length)
@@ -338,7 +348,7 @@ def sample_paths(model: T5ForConditionalGeneration,
     while (done := paths.shape[-1]) < steps:
         tokens, observed, scale = bins.encode_context(past[:, -chronos["context_length"]:])
         mask = None if observed.all() else observed.long()
-        encoded = model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        encoded = _encode(model, tokens, mask)
         length = min(steps - done, chronos["prediction_length"])
         together = rows * samples // len(past)  # paths that share a context: it is encoded once
         decoder = T5Decoder(model, encoded, mask, together, length)
@@ -365,7 +375,7 @@ class ChronosForecaster(ABC):
 
     rollouts: tuple[str, ...]  # those of `ROLLOUTS` that the family has, the default first
 
-    def __init__(self, model: PreTrainedModel, name: str, standardise: bool, batch_size: int, seed: int, rollout: str | None, n_samples: int | None):
+    def __init__(self, model: PreTrainedModel, name: str, standardise: bool, batch_size: int | None, seed: int, rollout: str | None, n_samples: int | None):
         self.rollout = self.rollouts[0] if rollout is None else rollout
         if self.rollout not in self.rollouts: raise ValueError(f"rollout={rollout!r} is none of {self.family}: {', '.join(self.rollouts)}")
         self.n_samples = int(n_samples or getattr(model.config, "chronos_config", {}).get("num_samples") or 20)
@@ -388,9 +398,7 @@ class ChronosForecaster(ABC):
         x = check_context(context, prediction_length)[..., -self.context_length:]
         standard = Standardiser.of(x) if self.standardise else None
         values = torch.from_numpy((standard.apply(x) if standard else x).astype(np.float32))
-        # The nine paths of a long rollout are nine times the rows
-        rows = x.shape[1] * (1 if prediction_length <= self.prediction_length else {"quantiles": len(LEVELS), "samples": self.n_samples}.get(self.rollout, 1))
-        chunks = values.split(max(1, self.batch_size // rows))
+        chunks = values.split(max(1, (self.batch_size or self._batch_size()) // (x.shape[1] * self._rows(prediction_length))))
         with torch.no_grad(): answer = np.concatenate([self._answer(chunk.to(self.model.device), int(prediction_length)) for chunk in chunks]).astype(np.float64)
         if standard is not None:
             scale, mean = np.where(standard.constant, 0.0, standard.scale), standard.mean
@@ -417,6 +425,14 @@ class ChronosForecaster(ABC):
     @abstractmethod
     def _draws(self, prediction_length: int) -> bool: "Does it answer with paths?"
 
+    def _rows(self, prediction_length: int) -> int:
+        "Rows of a batch that a series becomes: the nine paths of a long rollout are nine times the rows."
+        return 1 if prediction_length <= self.prediction_length else {"quantiles": len(LEVELS), "samples": self.n_samples}.get(self.rollout, 1)
+
+    def _batch_size(self) -> int:
+        "Rows that the model gets at a time. On a processor few, so that what it makes of them stays in the cache: of the size tiny, 256 rows take a third longer each than 64."
+        return max(16, (1 << 16) // self.model.config.d_ff) if self.model.device.type == "cpu" else 1024
+
     def _stream(self, series: np.ndarray) -> np.random.Generator:
         "The random numbers of a series or a window: keyed by the seed and by what it holds."
         key = np.frombuffer(hashlib.blake2b(np.ascontiguousarray(series).tobytes(), digest_size=16).digest(), np.uint32)
@@ -436,6 +452,12 @@ class T5Forecaster(ChronosForecaster):
         return ChronosPipeline(config.create_tokenizer(), ChronosModel(config, self.model))
 
     def _draws(self, prediction_length: int) -> bool: return True
+
+    def _rows(self, prediction_length: int) -> int: return 1 if self.rollout == "greedy" else self.n_samples
+
+    def _batch_size(self) -> int:
+        "A row is one token here and not a context of patches, so there may be more of them."
+        return 512 if self.model.device.type == "cpu" else 2048
 
     def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
         batch, dim, time = context.shape
@@ -531,7 +553,7 @@ class Chronos2Forecaster(_QuantileForecaster):
         return out.transpose(1, 2).reshape(batch, dim, -1, out.shape[1])
 
     def _packaged(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
-        return torch.stack(_predict(self.pipeline, context.cpu(), prediction_length, batch_size=max(self.batch_size, context.shape[1]))).numpy()
+        return torch.stack(_predict(self.pipeline, context.cpu(), prediction_length, batch_size=max(self.batch_size or self._batch_size(), context.shape[1]))).numpy()
 
 
 _FORECASTERS: dict[str, type[ChronosForecaster]] = {kind.family: kind for kind in (T5Forecaster, BoltForecaster, Chronos2Forecaster)}
@@ -541,13 +563,13 @@ def forecaster(model: PreTrainedModel,  # as `build`, `load_model` or training r
                name: str,  # what tables and plots call it
                *,
                standardise: bool | None = None,  # by the context; None: as it was trained, which for a checkpoint that does not tell means yes
-               batch_size: int = 256,  # series that are forecast at a time
+               batch_size: int | None = None,  # rows that the model gets at a time, a series or each path of one; None: as many as are fast on the device
                seed: int = 0,  # of the sample paths
                rollout: str | None = None,  # one of `ROLLOUTS`; None: "samples" for a T5, "quantiles" for Bolt and Chronos-2
                n_samples: int | None = None,  # paths that are drawn; None: as the checkpoint says, else 20
                ) -> ChronosForecaster:
     "A model in memory as a `Forecaster`."
-    if batch_size < 1: raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if batch_size is not None and batch_size < 1: raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     made = getattr(model.config, "chronos_dysts", None) or {}
     return _FORECASTERS[family_of(model.config)](model, name, bool(made.get("standardise", True)) if standardise is None else standardise, batch_size, seed, rollout, n_samples)
 

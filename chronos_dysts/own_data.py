@@ -40,7 +40,7 @@ class ForecastConfig:
     n_windows: int = 20
     rollout: str | None = None
     seed: int = 0
-    batch_size: int = 256
+    batch_size: int | None = None
     device: str = "cpu"
 
     def __post_init__(self):

@@ -160,11 +160,12 @@ def plot_attractor(x,  # (dim, time), or a mapping of label to (dim, time)
                    *,
                    names: Sequence[str] | None = None,  # of the coordinates
                    title: str | None = None,
+                   looks: Mapping[str, Mapping] | None = None,  # colour by label, as `palette` gives it
                    ) -> Figure:
     "Trajectories in state space: the first three coordinates, or both of two, or a single one against its own past."
     several = _several(x, "trajectory")
     dim = min(len(v) for v in several.values())
-    labels, looks = _names(dim, names), palette(several)
+    labels, looks = _names(dim, names), looks or palette(several)
     figure = Figure(figsize=(4.6, 4.2))
     if dim >= 3:
         ax = figure.add_subplot(projection="3d")

@@ -217,10 +217,20 @@ class System:
         return replace(self, parameters=tuple((name, changes.get(name, value)) for name, value in self.parameters))
 
     @cached_property
+    def functions(self) -> frozenset[str]:
+        """The functions that the equations use, of `SMOOTH_FUNCTIONS` and `KINK_FUNCTIONS`."""
+        texts = (*self.equations, *(text for _, text in _needed(self.definitions, self.equations)))
+        return frozenset(name for name in SMOOTH_FUNCTIONS + KINK_FUNCTIONS if any(re.search(rf"\b{name}\(", text) for text in texts))
+
+    @property
     def kinks(self) -> frozenset[str]:
         """The functions with a kink or a jump that the equations use, of `abs`, `sign`, `step`, `min` and `max`."""
-        texts = (*self.equations, *(text for _, text in _needed(self.definitions, self.equations)))
-        return frozenset(name for name in KINK_FUNCTIONS if any(re.search(rf"\b{name}\(", text) for text in texts))
+        return self.functions & set(KINK_FUNCTIONS)
+
+    @property
+    def is_tame(self) -> bool:
+        """Whether the equations use powers, roots, sines and cosines alone: nothing that turns or rises sharply."""
+        return self.functions <= {"sin", "cos", "sqrt"}
 
     @property
     def is_smooth(self) -> bool:

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -271,6 +273,72 @@ def test_job_writes_what_it_says_and_continues(job, tmp_path, monkeypatch):
     run_evaluation(job, QUIET)
     assert asked == ["mean", "persistence", "mean", "parroting"] and not first.equals(read_rows("evaluation/rows.parquet"))
     assert len(list((report.parent / "parts").iterdir())) == 3
+
+
+class Slow:
+    "A parrot that can be stopped: it takes a while over each window, and refuses after `patience` batches."
+    name = "slow"
+
+    def __init__(self, patience=10**9): self.patience, self.asked = patience, []
+
+    def forecast(self, context, prediction_length):
+        if len(self.asked) == self.patience: raise KeyboardInterrupt
+        self.asked.append(len(context))
+        return ContextParroting().forecast(context, prediction_length)
+
+
+def test_an_interrupted_forecaster_goes_on_where_it_stopped(tmp_path, trajectories):
+    whole, kept = Slow(), tmp_path / "pieces"
+    rows = evaluate([whole], trajectories, PROTOCOL, batch_size=2)
+    with pytest.raises(KeyboardInterrupt): evaluate([Slow(3)], trajectories, PROTOCOL, batch_size=2, keep=kept)
+    assert len(list(kept.iterdir())) == 3
+    rest = Slow()
+    pd.testing.assert_frame_equal(evaluate([rest], trajectories, PROTOCOL, batch_size=2, keep=kept), rows)
+    assert len(rest.asked) == len(whole.asked) - 3
+    # batches of another size are other windows, and are not taken for these
+    pd.testing.assert_frame_equal(evaluate([Slow()], trajectories, PROTOCOL, batch_size=5, keep=kept), rows)
+
+
+def test_workers_leave_no_trace(tmp_path, trajectories):
+    forecasters = [Noise(), ContextParroting()]
+    alone = evaluate(forecasters, trajectories, PROTOCOL, batch_size=2)
+    pd.testing.assert_frame_equal(evaluate(forecasters, trajectories, PROTOCOL, batch_size=2, workers=2, keep=tmp_path), alone)
+    pd.testing.assert_frame_equal(pd.concat([read_rows(p) for p in tmp_path.iterdir()]).sort_values(list(evaluation.COLUMNS), ignore_index=True), alone.sort_values(list(evaluation.COLUMNS), ignore_index=True))
+
+
+KILLED = """
+import sys, time
+from rich.console import Console
+from chronos_dysts.baselines import Persistence
+from chronos_dysts.evaluation import run_evaluation
+calm = Persistence.forecast
+def forecast(self, *args):
+    print(len(args[0]), flush=True)
+    time.sleep(float(sys.argv[1]))
+    return calm(self, *args)
+Persistence.forecast = forecast
+run_evaluation(dict(data_dir="data", context_length=40, prediction_length=20, n_windows=2, n_examples=0, n_bootstrap=200, baselines=["mean", "persistence"], batch_size=2, output_dir=sys.argv[2]), Console(quiet=True))
+"""
+
+
+def test_a_killed_job_goes_on_within_a_forecaster(job, tmp_path):
+    def start(seconds, folder): return subprocess.Popen([sys.executable, "-c", KILLED, str(seconds), folder], stdout=subprocess.PIPE, text=True)
+    first = start(20, "killed")
+    first.stdout.readline()  # in the middle of its first batch
+    first.kill(); first.wait()
+    assert not (tmp_path / "killed" / "rows.parquet").exists()
+    second = start(0.3, "killed")
+    for _ in range(4): second.stdout.readline()  # the fourth batch has begun, so three are kept
+    second.kill(); second.wait()
+    pieces = [p for p in (tmp_path / "killed" / "parts").iterdir() if p.is_dir()]
+    assert len(pieces) == 1 and len(list(pieces[0].glob("*.parquet"))) == 3
+    third = start(0, "killed")
+    asked = third.communicate()[0].split()
+    whole = start(0, "whole").communicate()[0].split()
+    assert third.returncode == 0 and len(asked) == len(whole) - 3 > 0
+    pd.testing.assert_frame_equal(read_rows("killed/rows.parquet"), read_rows("whole/rows.parquet"))
+    assert (tmp_path / "killed" / "rows.parquet").read_bytes() == (tmp_path / "whole" / "rows.parquet").read_bytes()
+    assert not [p for p in (tmp_path / "killed" / "parts").iterdir() if p.is_dir()]
 
 
 def test_job_is_the_same_when_called_from_python(job):

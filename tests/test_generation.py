@@ -173,6 +173,29 @@ def test_the_size_of_the_pieces_leaves_no_trace(data, tmp_path, monkeypatch, blo
     assert {name.partition("/")[2]: digest for name, digest in digests(tmp_path / "data").items()} == whole
 
 
+def test_no_more_draws_than_are_needed():
+    def piece(numbers, accepted):
+        return generation.Piece(list(numbers), ["" if k < accepted else "settled" for k in range(len(numbers))], [], [], "", "")
+    one = config("nowhere", n_params=64, tries_per_params=20)
+
+    def job():
+        return generation._Job(get_system("Lorenz"), "train", one, 64)
+    sure = job()
+    assert sure.next_piece() == list(range(64)) and not sure.next_piece() and not sure.next_piece(ahead=True)  # all of them may pass
+    sure.add(piece(range(64), 60))
+    assert sure.next_piece() == list(range(64, 72)) and not sure.next_piece()  # what is missing, and the register full
+    sure.add(piece(range(64, 72), 4))
+    assert sure.status == "complete" and sure.tried == 68 and not sure.next_piece(ahead=True)
+    poor = job()
+    poor.next_piece()
+    poor.add(piece(range(64), 7))
+    assert poor.next_piece() == list(range(64, 128)) and not poor.next_piece()  # 57 are missing: this is needed even if all pass
+    assert poor.next_piece(ahead=True) == list(range(128, 192))  # and at one in eight several more
+    resumed = job()
+    resumed.add(piece(range(8, 24), 16))
+    assert resumed.next_piece() == list(range(8)) and resumed.next_piece() == list(range(24, 80))  # around what is there
+
+
 def test_finished_pieces_are_not_made_again(tmp_path, monkeypatch):
     made, make_piece = [], generation.make_piece
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from chronos_dysts.integration import sample_initial_conditions
-from chronos_dysts.lyapunov import largest_lyapunov
+from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
+from chronos_dysts.lyapunov import largest_lyapunov, lyapunov_spectrum
 from chronos_dysts.systems import System, get_system
 
 
@@ -22,3 +22,19 @@ def test_largest_exponent(name, exponent, tolerance):
 def test_a_linear_flow_has_the_exponent_of_its_matrix():
     node = System("Saddle", ("x", "y"), ("0.3*x + y", "-0.5*y"), ic=(1e-3, 1.0), period=1.0, unbounded=("x",))
     assert abs(largest_lyapunov(node, periods=20, settle=20)[0] - 0.3) < 1e-3  # rounding of a difference of 1e-8 in states of 1e5
+
+
+def test_who_has_separated_enough_is_followed_no_further():
+    rossler = get_system("Rossler")
+    sets = np.repeat(rossler.parameter_values[None], 9, 0)
+    sets[:, rossler.parameter_names.index("c")] = [2.5, 3.5, 4.0, 5.7, 7.0, 9.0, 13.0, 18.0, 25.0]  # three limit cycles, then chaos
+    start = integrate_ensemble(rossler, sets, length=1, transient=100).last_states
+    whole = lyapunov_spectrum(rossler, sets, start, periods=60, directions=1, method="twins")
+    short = lyapunov_spectrum(rossler, sets, start, periods=60, directions=1, method="twins", enough=6.0)
+    measured = np.isfinite(short.rates[:, 0]).sum(1)
+    np.testing.assert_array_equal(short.exponents[measured == 60], whole.exponents[measured == 60])
+    assert (measured[:3] == 60).all() and (measured >= 20).all() and (measured[3:] < 60).sum() >= 4
+    for k in np.flatnonzero(measured < 60):  # the same growth, up to where there is enough of it
+        np.testing.assert_allclose(short.rates[k, :, :measured[k]], whole.rates[k, :, :measured[k]], rtol=1e-10)
+        assert short.rates[k, 0, :measured[k]].sum() * rossler.period > 6
+        assert np.isclose(short.exponents[k, 0], short.rates[k, 0, :measured[k]].mean()) and np.isnan(short.standard_errors[k, 0])

@@ -1,6 +1,6 @@
 """Is what an archive holds chaotic again? `python tools/confirm_archive.py ARCHIVE [output.json]`.
 
-A random sample of the entries is measured anew: another tolerance (1e-9), another initial state (its own moved by a thousandth, and 50 periods on), 100 periods. Confirmed is what has
+A random sample of the entries is measured anew: another tolerance (1e-9), another initial state (its own moved by a thousandth, and 50 periods on), 300 periods. Confirmed is what has
 a largest exponent above two of its standard errors.
 """
 
@@ -20,7 +20,7 @@ from chronos_dysts.integration import integrate_ensemble  # noqa: E402
 from chronos_dysts.lyapunov import lyapunov_spectrum  # noqa: E402
 from chronos_dysts.store import write_json  # noqa: E402
 
-SAMPLE, SEED, TOLERANCE, PERIODS = 200, 0, 1e-9, 100
+SAMPLE, SEED, TOLERANCE, PERIODS = 200, 0, 1e-9, 300
 
 
 def confirm(entry, rng):

@@ -46,7 +46,7 @@ def judge_cases() -> dict:
     batteries = {"default": Counter(), "full": Counter()}
     for ensemble, cases in ensembles():
         whole = ensemble.ok
-        integrate_ensemble(ensemble.system, length=2, tolerance=1e-6 if ensemble.system.is_smooth else 1e-9)  # compiled before it is timed
+        integrate_ensemble(ensemble.system, length=2, tolerance=1e-7 if ensemble.system.is_smooth else 1e-9)  # compiled before it is timed
         for name in names:
             if not whole.any() and name != "diverged":
                 continue

@@ -13,7 +13,8 @@ import numpy as np
 from ..systems import NUMPY_FUNCTIONS, System
 
 # %% auto #0
-__all__ = ['STEPS_PER_PERIOD', 'GUARD_DEVIATIONS', 'Outcome', 'longest_step', 'guard_radii', 'kinks_as_signs', 'initial_signs']
+__all__ = ['STEPS_PER_PERIOD', 'FEWEST_STEPS', 'GUARD_DEVIATIONS', 'Outcome', 'longest_step', 'guard_radii', 'kinks_as_signs',
+           'initial_signs']
 
 # %% ../../nbs/06_engines.ipynb #723a243d
 class Outcome(IntEnum):
@@ -24,13 +25,15 @@ class Outcome(IntEnum):
     STEP_UNDERFLOW = 3  # the step fell below the rounding error of the time
 
 # %% ../../nbs/06_engines.ipynb #651bcf01
-STEPS_PER_PERIOD = 64
+STEPS_PER_PERIOD, FEWEST_STEPS = 64, 16
 GUARD_DEVIATIONS = 1e3
 
 
-def longest_step(system: System) -> float:
-    """The cap on an integrator's step, in the flow's units of time."""
-    return min((system.period, *system.shortest_times())) / STEPS_PER_PERIOD
+def longest_step(system: System, tolerance: float = 0.0) -> float:
+    """The cap on an integrator's step, in the flow's units of time: a 64th of its shortest time, a 16th at a tolerance of 1e-7 and above
+    for flows that are tame, where a step cannot overlook anything."""
+    steps = FEWEST_STEPS if tolerance >= 1e-7 and system.is_tame else STEPS_PER_PERIOD
+    return min((system.period, *system.shortest_times())) / steps
 
 
 def guard_radii(system: System) -> np.ndarray:

@@ -108,7 +108,7 @@ class _HeyokaIntegrator:
         rhs = [alive * hy.subs(value, held) for value in values]
         t_events = {"t_events": [hy.t_event_batch(hy.subs(u, held), callback=callback) for u, callback in events]} if events else {}
         self.integrator = hy.taylor_adaptive_batch(
-            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 5, **t_events)
+            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 12, **t_events)
 
     def sides_of(self, x: np.ndarray, pars: np.ndarray, t) -> np.ndarray:
         """For every jump its argument and the rates of it on the positive and the negative side: (n_jumps, 3, lanes)."""
@@ -222,7 +222,7 @@ def integrate(system: System, x: np.ndarray, p: np.ndarray, start: float, times:
     """Taylor steps by heyoka: x (dim, batch), p (n_parameters, batch) to states (batch, dim, time) and outcomes (batch,)."""
     # the error of a step is relative to the largest coordinate: a phase that grows must not eat the digits of the rest
     integrator = _heyoka_integrator(system, min(tolerance, max(1e-3 * tolerance, 1e-15)) if system.unbounded else tolerance)
-    cap, lanes, batch = longest_step(system), integrator.lanes, x.shape[1]
+    cap, lanes, batch = longest_step(system, tolerance), integrator.lanes, x.shape[1]
     grid = np.repeat(times[:, None], lanes, 1)
     states = np.empty((batch, system.dim, len(times)))
     outcome = np.full(batch, Outcome.OK, np.int8)
