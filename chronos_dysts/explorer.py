@@ -195,7 +195,7 @@ class Explorer(ABC):
         self.azimuth = W.IntSlider(description="azimuth °", value=-60, min=-180, max=180, step=3, layout=W.Layout(width="260px"))
         self.elevation = W.IntSlider(description="elevation °", value=21, min=-90, max=90, step=3, layout=W.Layout(width="260px"))
         self.turning = W.Play(min=-180, max=180, step=3, value=-60, interval=120, repeat=True)
-        W.jslink((self.turning, "value"), (self.azimuth, "value"))
+        self.turning.observe(lambda change: setattr(self.azimuth, "value", change["new"]), "value")
         for slider in (self.azimuth, self.elevation): slider.observe(lambda _: self._react(self._turn), "value")
 
     @abstractmethod
@@ -403,7 +403,7 @@ class SystemExplorer(Explorer):
     def _judge(self) -> None:
         "Ask the tests, and say what they say."
         self.verdict = validate(self.ensemble)
-        if self.accepted: self._words.value = _sign("good", "chaotic: accepted", f"it passes {', '.join(repr(t) for t in DEFAULT_TESTS)}")
+        if self.accepted: self._words.value = _sign("good", "chaotic: accepted", f"none of: {', '.join(DEFAULT_TESTS)}")
         else: self._words.value = _sign("bad", f"rejected: {self.reason}", REASONS.get(self.reason, ""))
 
     def _in_numbers(self) -> str:
