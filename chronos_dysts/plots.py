@@ -36,7 +36,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.linewidth": 0.7,
     "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": GREY, "grid.alpha": 0.22, "grid.linewidth": 0.6,
     "lines.linewidth": 1.4, "legend.frameon": False, "legend.fontsize": 9, "figure.facecolor": "white", "svg.fonttype": "none", "svg.hashsalt": "chronos-dysts",
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.prop_cycle": mpl.cycler(color=(*COLOURS, "#D55E00")),
 }
 
 
