@@ -117,6 +117,12 @@ def test_an_explorer_follows_a_slider(name, lab, browser, picture):
         page.wait_for_function("() => [...document.querySelectorAll('.widget-select option')].every(each => /hyperro/i.test(each.innerText))", timeout=10_000)
         page.locator(".widget-select select").select_option(label="HyperRossler")
         page.wait_for_function("() => /HyperRossler/.test([...document.querySelectorAll('.widget-html')].map(each => each.innerText).join())", timeout=20_000)
+    azimuth = page.locator(".widget-hslider", has_text="azimuth").locator(".widget-readout")
+    angle = azimuth.inner_text()
+    page.locator(".widget-play button").first.click()
+    page.wait_for_function("([angle]) => [...document.querySelectorAll('.widget-hslider')].find(each => /azimuth/.test(each.innerText)).querySelector('.widget-readout').innerText !== angle",
+                           arg=[angle], timeout=20_000)
+    page.locator(".widget-play button").first.click()
     picture(page, f"{name}-moved")
     assert page.locator(".jp-OutputArea-output[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']").count() == 0
     page.close()
