@@ -379,3 +379,23 @@ def test_the_image_is_built_from_files_that_there_are():
         for name in line.split()[:-1]:
             assert (ROOT / name).exists() and name in allowed, name
     assert 'ENTRYPOINT ["chronos-dysts"]' in text
+
+
+def test_the_source_distribution_can_be_built_from(tmp_path):
+    """`python -m build` makes the wheel from it, and so does whoever packages for conda."""
+    import tarfile
+
+    tree = tmp_path / "tree"
+    for path in tracked():
+        name = path.relative_to(ROOT)
+        if name.parts[0] in {"chronos_dysts", "setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md", "CITATION.cff", "requirements.txt"}:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, tree / name)
+    done = subprocess.run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(tree)], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    (unpacked,) = (tmp_path / "out").iterdir()
+    done = subprocess.run([sys.executable, "setup.py", "--version"], cwd=unpacked, text=True, capture_output=True)
+    assert done.returncode == 0 and done.stdout.split()[-1] == re.search(r"^version = (.+)$", (ROOT / "settings.ini").read_text(), re.MULTILINE)[1], done.stderr[-2000:]
