@@ -250,6 +250,10 @@ class System:
 
     def shortest_times(self) -> tuple[float, ...]:
         """The values of `timescales` at these parameters, in the flow's units of time."""
+        return self._shortest_times
+
+    @cached_property
+    def _shortest_times(self) -> tuple[float, ...]:
         return tuple(float(value) for value in self._of_parameters((), 0.0, self.parameter_values)[:len(self.timescales)])
 
     @cached_property

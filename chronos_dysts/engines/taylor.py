@@ -157,7 +157,10 @@ class _HeyokaIntegrator:
     def outcomes(self, end: float) -> np.ndarray:
         """How the eight lanes ended; at the limit of steps all stop, also those that had arrived."""
         ta = self.integrator
-        names = np.array([res[0].name for res in ta.propagate_res])
+        names = [res[0].name for res in ta.propagate_res]
+        if names == ["time_limit"] * self.lanes:
+            return np.full(self.lanes, Outcome.OK)
+        names = np.array(names)
         short = (names == "step_limit") & (np.asarray(ta.time) < end)
         return np.where(names == "err_nf_state", Outcome.DIVERGED, np.where(short, Outcome.STEP_BUDGET, Outcome.OK))
 
