@@ -648,7 +648,7 @@ class ForecastExplorer(Explorer):
         self.forecasters, self.length = {f.name: f for f in found}, length
         self._quick = all(type(f) in BASELINES.values() for f in found)
         c, self._looks = self.canvas, plots.palette([*self.forecasters])
-        self._rows = [c.axes(0.055, 0.675 - 0.28 * k, 0.53, 0.25) for k in range(3)]
+        self._rows = [c.axes(0.066, 0.675 - 0.28 * k, 0.519, 0.25) for k in range(3)]
         self._growth = c.axes(0.655, 0.56, 0.335, 0.365, ylabel="error (std. dev. of context)", xlabel="steps ahead", yscale="log", ylim=(1e-3, 20.0))
         self._space = c.axes(0.655, 0.02, 0.335, 0.42)
         self._space.set_axis_off()

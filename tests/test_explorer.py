@@ -295,3 +295,14 @@ def test_a_picture_follows_the_hand(system):
     for rho in np.linspace(24, 32, 25):
         system.sliders["rho"].value = rho
     assert statistics.median(system.seconds) < 0.15
+
+
+def test_a_model_is_named_and_shown_with_its_quantiles(tmp_path):
+    """An untrained one: it forecasts badly, with bands."""
+    from chronos_dysts import models
+
+    models.save(models.build("chronos-bolt", "nano", context_length=128, prediction_length=16, seed=0), tmp_path / "mine", {})
+    each = explorer.explore_forecast("Rossler", model_id=str(tmp_path / "mine"))
+    assert list(each.forecasters) == ["mine", "parroting"] and each._bands["mine"][0][0].get_visible()
+    assert each.valid_steps["mine"] < each.valid_steps["parroting"]
+    assert not each.position.continuous_update, "a model moves when the slider is let go"
