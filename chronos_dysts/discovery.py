@@ -298,10 +298,10 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
 
 
 def _from_beside(ensemble: Ensemble, lanes: np.ndarray, attempt: Attempt, config: DiscoveryConfig) -> Ensemble:
-    """Where the lanes of an ensemble come to in a hundred periods from a state a hundredth beside their last, less accurately."""
+    """Where the lanes of an ensemble come to in a hundred periods from a state a hundredth beside their last; as the look ahead does, whose integrator is compiled already."""
     system, rng = ensemble.system, np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("beside"), attempt.number]))
     beside = ensemble.last_states[lanes] + 0.01 * np.array(system.scale or (1.0,) * system.dim) * rng.standard_normal((len(lanes), system.dim))
-    return integrate_ensemble(system, ensemble.params[lanes], beside, length=1, transient=100, tolerance=1e-9)
+    return integrate_ensemble(system, ensemble.params[lanes], beside, length=1, transient=100, tolerance=1e-7)
 
 
 def contraction(ensemble: Ensemble) -> np.ndarray:
