@@ -21,6 +21,7 @@ REQUIREMENTS = [
     "hydra-core>=1.3.2",
     # No wheel elsewhere: there, the integrators fall back to scipy.
     "heyoka>=7.9; sys_platform == 'linux' and (platform_machine == 'x86_64' or platform_machine == 'aarch64')",
+    "ipython>=8.20",
     "ipywidgets>=8.1",
     "joblib>=1.4",
     "jupyterlab>=4.2",
@@ -45,6 +46,7 @@ EXTRAS = {
     "lab": ["ipympl>=0.9.4", "jupytext>=1.16"],
     "wandb": ["wandb>=0.19"],
     "baselines": ["pydmd>=2025.1", "pysindy>=2.1", "reservoirpy>=0.4"],
+    "hub": ["datasets>=4.0"],
     "dask": ["dask>=2025.1", "distributed>=2025.1"],
     "probing": [
         "kooplearn>=2.0",
@@ -54,6 +56,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "umap-learn>=0.5.7",
     ],
+    "browser": ["playwright>=1.45"],
     "docs": ["furo>=2025.9", "myst-nb>=1.3", "sphinx>=9.0,<10", "sphinx-copybutton>=0.5.2"],
     # nbdev 3 reads no settings.ini; nbdev 2 breaks with the later majors of its own dependencies.
     "dev": [

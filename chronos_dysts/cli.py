@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 import copy
 import difflib
+import json
+import math
 import os
 import re
 import shutil
 import sys
 import textwrap
+import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib import import_module, resources
 from pathlib import Path
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
 # Hydra, PyYAML, rich and the rooms are imported where they are used: `chronos-dysts --help` answers at once.
 
 # %% auto #0
-__all__ = ['COMMANDS', 'OPTIONS', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'get_command', 'Setting',
-           'read_settings', 'compose', 'help_text', 'main']
+__all__ = ['COMMANDS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'get_command', 'Setting',
+           'read_settings', 'compose', 'help_text', 'completion', 'main']
 
 # %% ../nbs/95_cli.ipynb #311cb212
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Command:
     `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console; None means not made
     yet, then `instead` says what to use. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
     a key has (without one, the default tells); `open` maps a section of the file to a dataclass all of whose fields are keys too; `later` maps keys or sections that
-    are not made yet to what to use; `first` is the key that a word without = stands for.
+    are not made yet to what to use; `first` is the key that a word without = stands for. `then` says what to do with what was made, with keys of the
+    configuration in braces; "" where the room says so itself.
     """
     summary: str
     runs: str | None = None
@@ -48,6 +53,7 @@ class Command:
     examples: tuple[str, ...] = ()
     instead: str = ""
     first: str = ""
+    then: str = ""
 
 
 COMMANDS: dict[str, Command] = {
@@ -56,19 +62,22 @@ COMMANDS: dict[str, Command] = {
         "chronos_dysts.generation:GenerationConfig",
         open={"skew": "chronos_dysts.generation:SkewConfig"},
         examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096",
-                  "chronos-dysts generate data_dir=pairs skew.n_pairs=100")),
+                  "chronos-dysts generate data_dir=pairs skew.n_pairs=100"),
+        then="chronos-dysts train data_dir={data_dir} run_name=first"),
     "verify": Command(
         "is a data set whole? checks every file", "chronos_dysts.store:run_verify", "verify", "chronos_dysts.store:StoreConfig",
-        examples=("chronos-dysts verify data_dir=data",)),
+        examples=("chronos-dysts verify data_dir=data",), then="chronos-dysts train data_dir={data_dir} run_name=first"),
     "pack": Command(
         "trajectory files into shards of many", "chronos_dysts.store:run_pack", "pack", "chronos_dysts.store:PackConfig",
-        examples=("chronos-dysts pack data_dir=data", "chronos-dysts pack data_dir=data/train shard_megabytes=16")),
+        examples=("chronos-dysts pack data_dir=data", "chronos-dysts pack data_dir=data/train shard_megabytes=16"),
+        then="chronos-dysts train data_dir={data_dir} run_name=first (every reader takes shards)"),
     "unpack": Command(
         "shards into a file for each trajectory", "chronos_dysts.store:run_unpack", "unpack", "chronos_dysts.store:StoreConfig",
-        examples=("chronos-dysts unpack data_dir=data",)),
+        examples=("chronos-dysts unpack data_dir=data",), then="chronos-dysts verify data_dir={data_dir}"),
     "discover": Command(
         "new chaotic systems by mutation and recombination", "chronos_dysts.discovery:discover", "discover", "chronos_dysts.discovery:DiscoveryConfig",
-        examples=("chronos-dysts discover n_systems=100", "chronos-dysts discover scheme=panda20 output_dir=bred workers=8")),
+        examples=("chronos-dysts discover n_systems=100", "chronos-dysts discover scheme=panda20 output_dir=bred workers=8"),
+        then="chronos-dysts generate archive={output_dir} data_dir={output_dir}-data"),
     "train": Command(
         "a Chronos model, fine-tuned or from random weights", "chronos_dysts.training:train", "train", "chronos_dysts.training:TrainConfig",
         open={"train": "transformers:TrainingArguments"},
@@ -77,11 +86,13 @@ COMMANDS: dict[str, Command] = {
         "forecasts of stored trajectories beside the baselines: rows, summary, report", "chronos_dysts.evaluation:run_evaluation", "evaluation",
         "chronos_dysts.evaluation:EvaluationConfig",
         examples=("chronos-dysts evaluate model_id=runs/first/final", "chronos-dysts evaluate systems=Lorenz split=train prediction_length=256 output_dir=lorenz",
-                  "chronos-dysts evaluate named_protocol=panda20 model_id=runs/first/final output_dir=panda20")),
+                  "chronos-dysts evaluate named_protocol=panda20 model_id=runs/first/final output_dir=panda20"),
+        then="open {output_dir}/report.html in a browser"),
     "forecast": Command(
         "forecasts of your own series, with a backtest on its own past", "chronos_dysts.own_data:run_forecast", "forecast",
         "chronos_dysts.own_data:ForecastConfig", first="data",
-        examples=("chronos-dysts forecast data.csv", "chronos-dysts forecast data.csv prediction_length=200 model_id=runs/first/final 'columns=[x,y]' time=t")),
+        examples=("chronos-dysts forecast data.csv", "chronos-dysts forecast data.csv prediction_length=200 model_id=runs/first/final 'columns=[x,y]' time=t"),
+        then="look at {output_dir}/backtest.png before you trust {output_dir}/forecast.csv"),
     "probe": Command(
         "studies of what a model has learnt",
         instead="in Python, chronos_dysts.models.load(model_id).embed(context) gives the embeddings that the studies will start from",
@@ -89,7 +100,19 @@ COMMANDS: dict[str, Command] = {
     "benchmark": Command(
         "published test trajectories and published results, with ours among them", "chronos_dysts.benchmark:run_benchmark", "benchmark",
         "chronos_dysts.benchmark:BenchmarkConfig",
-        examples=("chronos-dysts benchmark model_id=runs/first/final", "chronos-dysts benchmark series=dysts-multivariate output_dir=multivariate")),
+        examples=("chronos-dysts benchmark model_id=runs/first/final", "chronos-dysts benchmark series=dysts-multivariate output_dir=multivariate"),
+        then="open {output_dir}/report.html in a browser"),
+    "push": Command(
+        "a checkpoint or a data set to the Hugging Face hub, with a card", "chronos_dysts.hub:run_push", "push", "chronos_dysts.hub:PushConfig", first="path",
+        examples=("chronos-dysts push runs/first/final repo_id=me/chaos-nano dry_run=true", "chronos-dysts push data repo_id=me/chaotic-flows private=true")),
+    "export": Command(
+        "a data set as Parquet that datasets, pandas and the hub's viewer read", "chronos_dysts.hub:run_export", "export", "chronos_dysts.hub:ExportConfig",
+        examples=("chronos-dysts export data_dir=data output_dir=parquet",),
+        then="in Python, datasets.load_dataset('parquet', data_dir='{output_dir}')"),
+    "import": Command(
+        "Parquet or a data set of the hub as trajectory files", "chronos_dysts.hub:run_import", "import", "chronos_dysts.hub:ImportConfig", first="source",
+        examples=("chronos-dysts import parquet output_dir=again", "chronos-dysts import me/chaotic-flows output_dir=flows split=train"),
+        then="chronos-dysts evaluate data_dir={output_dir} split={split}"),
     "demo": Command(
         "the whole road in a few minutes: generate, train, evaluate", "chronos_dysts.demo:demo", "demo", "chronos_dysts.demo:DemoConfig",
         open={"generate": "chronos_dysts.generation:GenerationConfig", "train": "transformers:TrainingArguments", "evaluate": "chronos_dysts.evaluation:EvaluationConfig"},
@@ -380,10 +403,14 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
 OPTIONS = (
     ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: seed, panda-like, nano"),
     ("--quiet", "print nothing but errors"),
+    ("--json", "print one JSON object and nothing else: what was made, or the error"),
+    ("--completion SHELL", "print what completes words in bash, zsh or fish, as in: source <(chronos-dysts --completion bash)"),
     ("--traceback", "show where an error was raised"),
     ("--help", "this text, or that of a command"),
     ("--version", "the version"),
 )
+
+EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 3: "not made yet", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more"}
 
 
 def _columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
@@ -412,7 +439,7 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
             "chronos-dysts: Chronos time-series foundation models on dynamical systems", "",
             "chronos-dysts <command> [key=value …] [options]", "", *_columns(rows, width), "",
             "chronos-dysts <command> --help shows the keys of a command.", "", "Options", *_columns(OPTIONS, width), "",
-            *textwrap.wrap("Exit codes: 0 done · 1 could not be done · 2 wrong command, option or setting · 3 not made yet · 130 interrupted", width)])
+            *textwrap.wrap("Exit codes: " + " · ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), width)])
     definition = get_command(command)
     if definition.runs is None:
         body = [_sentence(definition.summary), "", *textwrap.wrap(f"This command is not made yet. Meanwhile, {definition.instead}.", width)]
@@ -425,6 +452,93 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
         usage = f"chronos-dysts {command} [key=value …] [options]"
     examples = [f"  {example}" for example in definition.examples]
     return "\n".join([usage, "", *body, "", "Example" + "s" * (len(examples) > 1), *examples])
+
+# %% ../nbs/95_cli.ipynb #885756af
+def _words_of(name: str) -> dict[str, str]:
+    """The keys of a command, each with its default."""
+    command = COMMANDS[name]
+    return {s.key: s.default for s in read_settings(_file_text(command))[1] if not s.key.endswith(".*")} if command.runs else {}
+
+
+def completion(shell: str) -> str:
+    """A script that completes words of `chronos-dysts` in "bash", "zsh" or "fish"."""
+    options = [option.split()[0] for option, _ in OPTIONS]
+    keys = {name: _words_of(name) for name in COMMANDS}
+    switches = sorted({key for found in keys.values() for key, default in found.items() if default in ("true", "false")})
+    wants_file = "|".join(name for name, command in COMMANDS.items() if command.first in ("data", "path", "source"))
+    if shell == "bash":
+        cases = "\n".join(f"    {name}) words=\"{' '.join(f'{key}=' for key in found)}\" ;;" for name, found in keys.items())
+        return f"""\
+# completion of chronos-dysts for bash: source <(chronos-dysts --completion bash)
+_chronos_dysts() {{
+  local line="${{COMP_LINE:0:COMP_POINT}}" words="" last key
+  last="${{line##* }}"
+  if [[ "$last" == *=* ]]; then
+    key="${{last%%=*}}"
+    case "$key" in
+      {"|".join(switches)}) COMPREPLY=($(compgen -W "true false" -- "${{last#*=}}")) ;;
+      *) COMPREPLY=($(compgen -f -- "${{last#*=}}")); compopt -o filenames 2>/dev/null ;;
+    esac
+    [[ "$COMP_WORDBREAKS" == *=* ]] || COMPREPLY=("${{COMPREPLY[@]/#/$key=}}")
+    return
+  fi
+  local before
+  read -ra before <<< "${{line%"$last"}}"
+  case "${{before[-1]}}" in
+    --config-dir) COMPREPLY=($(compgen -d -W "seed panda-like nano" -- "$last")); return ;;
+    --completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$last")); return ;;
+  esac
+  case "${{before[1]}}" in
+    "") words="{" ".join(COMMANDS)}" ;;
+{cases}
+  esac
+  COMPREPLY=($(compgen -W "$words {" ".join(options)}" -- "$last"))
+  [[ ${{#before[@]}} == 2 ]] && case "${{before[1]}}" in {wants_file}) COMPREPLY+=($(compgen -f -- "$last")) ;; esac
+  [[ ${{#COMPREPLY[@]}} == 1 && "${{COMPREPLY[0]}}" == *= ]] && compopt -o nospace 2>/dev/null
+}}
+complete -F _chronos_dysts chronos-dysts"""
+    if shell == "zsh":
+        def told(rows): return " ".join("'" + f"{word}:{text}".replace("'", "’") + "'" for word, text in rows)
+        cases = "\n".join(f"    {name}) keys=({' '.join(found)}) ;;" for name, found in keys.items())
+        return f"""\
+#compdef chronos-dysts
+# completion of chronos-dysts for zsh: source <(chronos-dysts --completion zsh), after compinit
+_chronos_dysts() {{
+  local -a commands keys
+  commands=({told((name, command.summary) for name, command in COMMANDS.items())})
+  if [[ "$PREFIX" == *=* ]]; then
+    local key="${{PREFIX%%=*}}"
+    compset -P '*='
+    case "$key" in
+      {"|".join(switches)}) compadd true false ;;
+      *) _files ;;
+    esac
+    return
+  fi
+  if (( CURRENT == 2 )); then
+    _describe command commands
+    compadd -- {" ".join(options)}
+    return
+  fi
+  case "$words[2]" in
+{cases}
+  esac
+  compadd -S '' -- ${{^keys}}=
+  compadd -- {" ".join(options)}
+  case "$words[2]" in {wants_file}) (( CURRENT == 3 )) && _files ;; esac
+}}
+compdef _chronos_dysts chronos-dysts"""
+    if shell != "fish":
+        raise UsageError(f"completion is made for bash, zsh and fish, not {shell!r}")
+
+    def quoted(text): return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    lines = ["# completion of chronos-dysts for fish: chronos-dysts --completion fish | source", "complete -c chronos-dysts -f"]
+    lines += [f"complete -c chronos-dysts -n __fish_use_subcommand -a {name} -d {quoted(command.summary)}" for name, command in COMMANDS.items()]
+    lines += [f"complete -c chronos-dysts -l {option.split()[0][2:]}{' -r' if ' ' in option else ''} -d {quoted(text)}" for option, text in OPTIONS]
+    for name, found in keys.items():
+        values = [f"{key}={value}" for key, default in found.items() for value in (("true", "false") if default in ("true", "false") else ("",))]
+        lines += [f"complete -c chronos-dysts -n '__fish_seen_subcommand_from {name}' -a {quoted(' '.join(values))}"] * bool(values)
+    return "\n".join(lines)
 
 # %% ../nbs/95_cli.ipynb #dd522835
 # What rooms raise for bad input, missing files or extras, no connection, a loss that is no number. UsageError is a ValueError.
@@ -439,9 +553,10 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command, the overrides and the options, in any order."""
     parser = _Parser(prog="chronos-dysts", add_help=False, allow_abbrev=False)
-    for flag in ("--help", "--quiet", "--traceback", "--version"):
+    for flag in ("--help", "--quiet", "--json", "--traceback", "--version"):
         parser.add_argument(flag, *(["-h"] if flag == "--help" else ["-q"] if flag == "--quiet" else []), action="store_true")
     parser.add_argument("--config-dir")
+    parser.add_argument("--completion", choices=("bash", "zsh", "fish"))
     found, rest = parser.parse_known_args(list(argv))
     for word in rest:
         if word.startswith("-") and word != "--":
@@ -468,6 +583,9 @@ def _run(options: argparse.Namespace) -> int:
         from chronos_dysts import __version__
         print(f"chronos-dysts {__version__}")
         return 0
+    if options.completion:
+        print(completion(options.completion))
+        return 0
     if options.command is None:
         print(help_text(), file=sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
@@ -483,13 +601,55 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     # Of several processes that torchrun starts, the first one speaks. What is not a terminal gets plain lines.
-    console = Console(quiet=options.quiet or os.environ.get("RANK", "0") != "0", force_terminal=sys.stdout.isatty(), force_jupyter=False,
+    console = Console(quiet=options.quiet or options.json or os.environ.get("RANK", "0") != "0", force_terminal=sys.stdout.isatty(), force_jupyter=False,
                       soft_wrap=True)
     console.print(f"chronos-dysts {options.command}", markup=False, highlight=False)
     resolved = OmegaConf.to_container(config, resolve=True)
     console.print(textwrap.indent(_to_yaml(resolved), "  "), markup=False, highlight=False)
-    _load(command.runs)(resolved, console=console)
+    if not options.json:
+        _load(command.runs)(resolved, console=console)
+        if command.then:
+            console.print(f"Next: {command.then.format_map(resolved)}", markup=False, highlight=False)
+        return 0
+    began = time.monotonic()
+    with redirect_stdout(sys.stderr):  # a library that prints must not get into the object
+        result = _load(command.runs)(resolved, console=console)
+    if os.environ.get("RANK", "0") == "0":
+        _print_json({"command": options.command, "exit_code": 0, "made": _made(options.command, resolved, result), "next": command.then.format_map(resolved) or None,
+                     "seconds": round(time.monotonic() - began, 3), "configuration": resolved})
     return 0
+
+
+def _made(command: str, config: Mapping[str, Any], result: Any) -> dict[str, Any]:
+    """What a command made, in paths and counts, from its configuration and what its function returned."""
+    folder = Path(str(config.get("output_dir") or config.get("data_dir") or "."))
+    match command:
+        case "generate":
+            return {"data_dir": folder, "systems": sum(bool(report.files) for report in result), "trajectories": sum(report.trajectories for report in result),
+                    "short": {report.name: report.status for report in result if report.status != "complete"}}
+        case "verify": return {"data_dir": folder, "whole": True}
+        case "pack": return {"data_dir": folder, "shards": result}
+        case "unpack": return {"data_dir": folder, "files": result}
+        case "discover": return {"archive": folder / "archive.jsonl", "systems": len(result)}
+        case "train": return {"model_id": result.directory, "steps": result.steps, "loss": result.losses[-1][1] if result.losses else None}
+        case "evaluate": return {"report": result, "rows": folder / "rows.parquet", "summary": folder / "summary.csv"}
+        case "forecast":
+            past = None if result.past is None else result.past.summary().to_dict("records")
+            return {"forecast": folder / "forecast.csv", "forecaster": result.forecaster, "backtest": past}
+        case "benchmark": return {"report": folder / "report.html", "table": folder / "table.csv", "rows": result.to_dict("records")}
+        case "demo": return {"report": result.report, "seconds": dict(result.seconds)}
+        case _: return dict(result)
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    """One line of strict JSON: no number is NaN, a path is text."""
+    def plain(x):
+        if isinstance(x, Mapping): return {str(key): plain(item) for key, item in x.items()}
+        if isinstance(x, (list, tuple)): return [plain(item) for item in x]
+        if hasattr(x, "item"): x = x.item()
+        if isinstance(x, float) and not math.isfinite(x): return None
+        return x if x is None or isinstance(x, (bool, int, float, str)) else str(x)
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
 
 
 def _one_line(error: BaseException) -> str:
@@ -502,16 +662,22 @@ def _one_line(error: BaseException) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `chronos-dysts` with these arguments (by default those of the process); the exit code.
 
-    0: done. 1: it could not be done, one line on stderr says why. 2: a wrong command, option or setting. 3: not made yet. 130: interrupted.
+    `EXIT_CODES` says what it means; one line on stderr says why, and with `--json` an object on stdout besides.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+
+    def failed(code: int, message: str) -> int:
+        if "--json" in argv:
+            _print_json({"command": next((word for word in argv if not word.startswith("-")), None), "exit_code": code, "meaning": EXIT_CODES[code], "error": message})
+        return code
+
     try:
         code = _run(_parse(argv))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
-        return 130
+        return failed(130, "interrupted")
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -519,4 +685,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--traceback" in argv:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
-        return 3 if isinstance(error, NotMadeYet) else 2 if isinstance(error, UsageError) else 1
+        return failed(3 if isinstance(error, NotMadeYet) else 2 if isinstance(error, UsageError) else 1, _one_line(error))

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from scipy.stats import kurtosis, skew
 
 from . import attractors
@@ -26,7 +25,7 @@ from .generation import ARCHIVE, _versions, _workers, processor
 from .integration import Ensemble, integrate_ensemble
 from .lyapunov import kaplan_yorke_dimension, lyapunov_spectrum
 from .skew import Coupling, is_autonomous, skew_product
-from .store import LOCK, MANIFEST, OWNER, locked, read_record, write_atomically, write_record
+from .store import LOCK, MANIFEST, OWNER, locked, progress_of, read_record, write_atomically, write_record
 from .systems import System, get_system, perturb_parameters, split_systems, stream_key
 
 # %% auto #0
@@ -481,9 +480,7 @@ def _search(archive: Archive, config: DiscoveryConfig, executor: Executor, count
         known = sizes[number - LAG] if number >= LAG else 0
         return [executor.submit(try_out, *archive.next_attempt(k, known), config) for k in range((number - 1) * ROUND, number * ROUND)]
 
-    with Progress(TextColumn("discover"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True,
-                  disable=console.quiet or not console.is_terminal) as progress:
-        task = progress.add_task("discover", total=config.n_systems)
+    with progress_of(console, f"discover {config.output_dir}", config.n_systems) as advance:
         running: dict[int, list] = {}
         number = 0
         try:
@@ -497,7 +494,7 @@ def _search(archive: Archive, config: DiscoveryConfig, executor: Executor, count
                     added = _judge(results, number, archive, counts)
                     write_record({"round": number, "entries": [entry.to_json() for entry in added[0]], "counts": added[1]}, path)
                 sizes.append(len(archive))
-                progress.update(task, completed=min(len(archive), config.n_systems))
+                advance(min(len(archive), config.n_systems))
                 number += 1
                 if number * ROUND > GIVE_UP_AFTER and not len(archive):
                     raise ValueError(f"not one system was found in {(number - 1) * ROUND} attempts: "

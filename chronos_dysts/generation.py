@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
@@ -21,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import attractors
@@ -29,7 +27,7 @@ from .attractors import validate
 from .integration import integrate_ensemble, sample_initial_conditions
 from .lyapunov import reference_exponents
 from .skew import Coupling, draw_pairs
-from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, read_record,
+from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, progress_of, read_record,
                                  read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
 from .systems import PANDA20, Split, System, check_name, get_system, perturb_parameters, split_systems, stream_key
@@ -556,10 +554,8 @@ def _workers(config: GenerationConfig) -> Iterator[tuple[Executor, int]]:
 def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, workers: tuple[Executor, int], console: Console) -> Iterator[SystemReport]:
     """All systems to their end, as many pieces at a time as there are workers, and some in waiting."""
     executor, count = workers
-    jobs, running, told, began = [], {}, time.monotonic(), time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as progress:
-        task = progress.add_task(f"generate {config.data_dir}", total=len(work) * config.n_params)
+    jobs, running = [], {}
+    with progress_of(console, f"generate {Path(config.data_dir).name}", len(work) * config.n_params) as advance:
         done = 0.0
         waiting = iter(work)
         try:
@@ -594,11 +590,7 @@ def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, 
                     else:
                         job.add(result)
                 so_far = done + sum(len(job.accepted) for job in jobs)
-                progress.update(task, completed=int(so_far))
-                if not console.is_terminal and time.monotonic() - told > 30 and so_far:
-                    told = time.monotonic()
-                    share = so_far / (len(work) * config.n_params)
-                    console.print(f"{share:.0%} after {(told - began) / 60:.1f} minutes, about {(told - began) * (1 / share - 1) / 60:.1f} more", highlight=False)
+                advance(int(so_far))
         finally:
             for future in running:
                 future.cancel()

@@ -19,13 +19,14 @@ from matplotlib.figure import Figure as _MplFigure
 from PIL import Image
 
 # %% auto #0
-__all__ = ['INK', 'STYLE', 'Figure', 'styled', 'palette', 'to_svg', 'plot_trajectory', 'plot_attractor', 'plot_forecast',
-           'plot_skill', 'plot_systems']
+__all__ = ['INK', 'GREY', 'COLOURS', 'STYLE', 'Figure', 'styled', 'palette', 'to_svg', 'plot_trajectory', 'decorrelation_lag',
+           'plot_attractor', 'power_spectrum', 'plot_spectra', 'plot_portrait', 'plot_forecast', 'plot_fan',
+           'plot_skill', 'plot_systems', 'mean_ranks', 'plot_ranks', 'plot_eigenvalues', 'plot_embedding']
 
 # %% ../nbs/05_plots.ipynb #5e675e36
 INK = "#1f2328"  # the truth, axes and text; `to_svg` lets the page choose it
-_GREY = "#8b949e"  # the context
-_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#7a5195")
+GREY = "#8b949e"  # the context
+COLOURS = ("#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#7a5195")
 _NAMED = {"parroting": "#D55E00", "persistence": "#56B4E9", "mean": "#CC79A7"}  # baselines look the same in every figure
 _DASHES = {"parroting": (0, (5, 1.5)), "persistence": (0, (1, 1.2)), "mean": (0, (4, 1.5, 1, 1.5))}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -33,9 +34,9 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE = {
     "figure.dpi": 80, "savefig.dpi": 160, "font.size": 10, "axes.titlesize": 10.5, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.linewidth": 0.7,
-    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": _GREY, "grid.alpha": 0.22, "grid.linewidth": 0.6,
+    "text.color": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": GREY, "grid.alpha": 0.22, "grid.linewidth": 0.6,
     "lines.linewidth": 1.4, "legend.frameon": False, "legend.fontsize": 9, "figure.facecolor": "white", "svg.fonttype": "none", "svg.hashsalt": "chronos-dysts",
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "axes.prop_cycle": mpl.cycler(color=(*COLOURS, "#D55E00")),
 }
 
 
@@ -65,7 +66,7 @@ def styled(plot: Callable) -> Callable:
 
 def palette(names: Iterable[str]) -> dict[str, dict]:
     "Colour, line style and marker for each forecaster, as keywords of `Axes.plot`. Baselines keep theirs in every figure."
-    rest, markers = cycle(_COLOURS[:3]), cycle(_MARKERS)
+    rest, markers = cycle(COLOURS[:3]), cycle(_MARKERS)
     return {name: {"color": _NAMED[name] if name in _NAMED else next(rest), "linestyle": _DASHES.get(name, "-"), "marker": next(markers)} for name in names}
 
 
@@ -145,7 +146,7 @@ def plot_trajectory(x,  # (dim, time), or a mapping of label to (dim, time) to c
     return figure
 
 # %% ../nbs/05_plots.ipynb #f3a1e0a4
-def _decorrelation_lag(x: np.ndarray) -> int:
+def decorrelation_lag(x: np.ndarray) -> int:
     "First lag at which the autocorrelation of a series falls below 1/e, at least 1."
     x = x - x.mean()
     n = len(x)
@@ -173,7 +174,7 @@ def plot_attractor(x,  # (dim, time), or a mapping of label to (dim, time)
         ax.tick_params(labelsize=8)
     else:
         ax = figure.subplots()
-    lag = _decorrelation_lag(next(iter(several.values()))[0]) if dim == 1 else 0
+    lag = decorrelation_lag(next(iter(several.values()))[0]) if dim == 1 else 0
     for label, values in several.items():
         points = values[:min(dim, 3)] if dim > 1 else np.stack([values[0][:-lag], values[0][lag:]])
         ax.plot(*points, lw=0.6, alpha=0.9, label=label, color=INK if len(several) == 1 or label == "truth" else looks[label]["color"])
@@ -181,6 +182,86 @@ def plot_attractor(x,  # (dim, time), or a mapping of label to (dim, time)
     ax.set_ylabel(f"{labels[0]}(t + {lag} steps)" if dim == 1 else labels[1])
     if title: ax.set_title(title)
     if len(several) > 1: ax.legend(loc="upper left")
+    return figure
+
+# %% ../nbs/05_plots.ipynb #34b6f1f9
+def power_spectrum(x,  # (dim, time)
+                   points_per_unit: float = 1.0,  # points in a unit of time, such as a dominant period
+                   ) -> tuple[np.ndarray, np.ndarray]:  # frequencies in cycles a unit, without zero, and the share of the power at each
+    "Power spectrum by Welch's method, the mean over the standardised coordinates that move; NaN where none does."
+    from scipy.signal import welch
+    x = _channels(x, "trajectory")
+    if x.shape[1] < 16: raise ValueError(f"a spectrum takes 16 points or more, not {x.shape[1]}")
+    moves = x.std(1) > 1e-12 * np.abs(x).max(1)
+    frequency, power = welch(x[moves] if moves.any() else x, fs=points_per_unit, nperseg=max(16, x.shape[1] // 2))
+    with np.errstate(invalid="ignore"):
+        shares = power[:, 1:] / power[:, 1:].sum(1, keepdims=True) if moves.any() else np.full((1, len(frequency) - 1), np.nan)
+    return frequency[1:], shares.mean(0)
+
+
+@styled
+def plot_spectra(series,  # (dim, time), or a mapping of label to (dim, time); "truth" is drawn in ink
+                 *,
+                 points_per_period: float | None = None,  # None: frequencies are in cycles a step
+                 looks: Mapping[str, Mapping] | None = None,  # from `palette`
+                 width: float = 4.6,  # inches
+                 title: str | None = None,
+                 ) -> Figure:
+    "Power spectra of one or several trajectories, on logarithmic axes."
+    several = _several(series, "trajectory")
+    looks = looks or palette(several)
+    figure = Figure(figsize=(width, 3.0))
+    ax: Axes = figure.subplots()
+    for label, x in several.items():
+        ink = label == "truth" or len(several) == 1
+        ax.loglog(*power_spectrum(x, points_per_period or 1.0), lw=1.2, label=label, **({"color": INK} if ink else {key: looks[label][key] for key in ("color", "linestyle")}))
+    ax.set(xlabel=f"frequency (cycles a {'dominant period' if points_per_period else 'step'})", ylabel="share of the power")
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 1e-10 * high), high)
+    if title: ax.set_title(title)
+    if len(several) > 1: ax.legend(loc="lower left")
+    return figure
+
+# %% ../nbs/05_plots.ipynb #bb7d1e9f
+@styled
+def plot_portrait(x,  # (dim, time)
+                  *,
+                  points_per_period: float,
+                  names: Sequence[str] | None = None,  # of the coordinates
+                  periods_shown: float = 10.0,  # of the series
+                  title: str | None = None,
+                  ) -> Figure:
+    "Attractor, series and spectrum of one trajectory in one figure; without finite values, a sentence that says so."
+    x = _channels(x, "trajectory")
+    names = _names(len(x), names)
+    figure = Figure(figsize=(9.6, 3.4))
+    if title: figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
+    if not np.isfinite(x).all():
+        ax = figure.subplots()
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "the trajectory diverged: there is nothing to draw", ha="center")
+        return figure
+    grid = figure.add_gridspec(1, 3, width_ratios=(1.15, 1.25, 1.1))
+    ax = figure.add_subplot(grid[0], projection="3d" if len(x) >= 3 else None)
+    lag = decorrelation_lag(x[0])
+    ax.plot(*(x[:3] if len(x) > 2 else x if len(x) == 2 else (x[0, :-lag], x[0, lag:])), lw=0.5, color=INK)
+    ax.set(xlabel=names[0] if len(x) > 1 else f"{names[0]}(t)", ylabel=names[1] if len(x) > 1 else f"{names[0]}(t + {lag} steps)")
+    if len(x) >= 3:
+        ax.set_zlabel(names[2])
+        for axis in (ax.xaxis, ax.yaxis, ax.zaxis): axis.pane.set_alpha(0.0)
+        ax.tick_params(labelsize=7, pad=0)
+        ax.set_box_aspect(None, zoom=0.82)
+    shown = min(len(x), 3)
+    rows = grid[1].subgridspec(shown, 1, hspace=0.05).subplots(sharex=True, squeeze=False)[:, 0]
+    length = min(x.shape[1], int(periods_shown * points_per_period) + 1)
+    for row, values, name in zip(rows, x, names):
+        row.plot(np.arange(length) / points_per_period, values[:length], lw=0.9, color=INK)
+        row.set_ylabel(name)
+    rows[-1].set_xlabel("time (dominant periods)")
+    ax = figure.add_subplot(grid[2])
+    frequency, power = power_spectrum(x, points_per_period)
+    ax.loglog(frequency, power, lw=1, color=INK)
+    ax.set(xlabel="frequency (cycles a dominant period)", ylabel="share of the power", ylim=(max(ax.get_ylim()[0], 1e-10), None))
     return figure
 
 # %% ../nbs/05_plots.ipynb #9b4830fe
@@ -217,8 +298,8 @@ def plot_forecast(context,  # (dim, context_length)
     for i, ax in enumerate(axes):
         last = context[i, -1:]
         visible = np.concatenate([context[i, -shown:], *([truth[i]] if truth is not None else [])])
-        ax.axvline(0, color=_GREY, lw=0.8, alpha=0.6)
-        ax.plot(past, context[i, -shown:], color=_GREY, lw=1.2, label="context")
+        ax.axvline(0, color=GREY, lw=0.8, alpha=0.6)
+        ax.plot(past, context[i, -shown:], color=GREY, lw=1.2, label="context")
         for name, (low, high) in bands.items():
             ax.fill_between(ahead[1:], np.asarray(low)[i], np.asarray(high)[i], color=looks[name]["color"], alpha=0.18, lw=0, label=f"{name}, {band_label}" if band_label else None)
         if truth is not None: ax.plot(ahead, np.concatenate([last, truth[i]]), color=INK, lw=1.6, label="truth", alpha=0.85)
@@ -233,6 +314,46 @@ def plot_forecast(context,  # (dim, context_length)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(int(width / 1.4), len(labels)), handlelength=1.8, columnspacing=1.2)
     if title or dim > panels: axes[0].set_title("  ".join(filter(None, [title, f"({panels} of {dim} coordinates)" if dim > panels else ""])))
+    return figure
+
+# %% ../nbs/05_plots.ipynb #7703f271
+@styled
+def plot_fan(context,  # (dim, context_length)
+             quantiles,  # (dim, prediction_length, level)
+             levels: Sequence[float],  # of the quantiles, increasing
+             truth=None,  # (dim, prediction_length), where somebody knows
+             *,
+             dt: float | None = None, period: float | None = None,  # as in `plot_forecast`
+             names: Sequence[str] | None = None,  # of the coordinates
+             context_shown: int | None = None,  # so many last points of the context; default: as many as are forecast
+             colour: str = COLOURS[0],
+             title: str | None = None,
+             ) -> Figure:
+    "The forecast of one window as nested bands, each between a quantile and the one opposite, with the median (or what lies in the middle) as a line."
+    context, quantiles, levels = _channels(context, "context"), np.asarray(quantiles, float), np.asarray(levels, float)
+    truth = None if truth is None else _channels(truth, "truth")
+    if quantiles.ndim != 3 or quantiles.shape[0] != len(context) or quantiles.shape[2] != len(levels) or (truth is not None and truth.shape != quantiles.shape[:2]):
+        raise ValueError(f"context {context.shape}, quantiles {quantiles.shape}, {len(levels)} levels{'' if truth is None else f' and truth {truth.shape}'} do not fit together: (dim, time), (dim, time, level)")
+    dim, horizon, _ = quantiles.shape
+    shown, names = min(context.shape[1], context_shown or horizon), _names(dim, names)
+    figure = Figure(figsize=(7.0, 0.75 + 1.3 * dim))
+    (past, unit), (ahead, _) = _time(shown, 1 - shown, dt, period), _time(horizon, 1, dt, period)
+    for i, ax in enumerate(figure.subplots(dim, sharex=True, squeeze=False)[:, 0]):
+        ax.plot(past, context[i, -shown:], color=GREY, lw=1.2, label="context")
+        pairs = len(levels) // 2
+        for k in range(pairs):
+            low, high = quantiles[i, :, k], quantiles[i, :, -1 - k]
+            ax.fill_between(ahead, low, high, color=colour, alpha=0.10 + 0.22 * k / max(pairs, 1), lw=0, label=f"{100 * levels[k]:g}–{100 * levels[-1 - k]:g} %")
+        middle = quantiles[i, :, [(len(levels) - 1) // 2, len(levels) // 2]].mean(0)
+        ax.plot(ahead, middle, color=colour, lw=1.4, label="median")
+        if truth is not None: ax.plot(ahead, truth[i], color=INK, lw=1.3, label="truth")
+        ax.axvline(0, color=GREY, lw=0.8, alpha=0.6)
+        ax.set_ylabel(names[i])
+        ax.margins(x=0.01)
+    ax.set_xlabel(unit.replace("time", "time from the last known point"))
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(7, len(labels)), handlelength=1.5, columnspacing=1.0, fontsize=8.5)
+    if title: figure.axes[0].set_title(title)
     return figure
 
 # %% ../nbs/05_plots.ipynb #b147fca3
@@ -283,9 +404,117 @@ def plot_systems(systems: Sequence[str],  # names, one row each
         if np.shape(v) != rows.shape: raise ValueError(f"{name!r} has values of shape {np.shape(v)} for {len(systems)} systems")
         ax.plot(v, rows, ls="none", ms=5.5, alpha=0.9, color=looks[name]["color"], marker=looks[name]["marker"], label=name)
     stacked = np.array([np.asarray(v, float) for v in values.values()])
-    ax.hlines(rows, np.fmin.reduce(stacked), np.fmax.reduce(stacked), color=_GREY, lw=0.8, alpha=0.6, zorder=0)
+    ax.hlines(rows, np.fmin.reduce(stacked), np.fmax.reduce(stacked), color=GREY, lw=0.8, alpha=0.6, zorder=0)
     ax.set(yticks=rows, yticklabels=systems, xlabel=xlabel, xlim=(0, None), ylim=(len(systems) - 0.4, -0.6))
     ax.tick_params(axis="y", labelsize=8)
     if title: ax.set_title(title)
     _legend(figure, list(values))
+    return figure
+
+# %% ../nbs/05_plots.ipynb #2cb3d5a4
+def mean_ranks(values: Mapping[str, np.ndarray],  # for each forecaster, (system,), less is better
+               alpha: float = 0.05,  # of Nemenyi's test
+               ) -> tuple[dict[str, float], float, int]:  # mean ranks from the best on, the critical difference, and the number of systems
+    "Mean ranks over the systems that all forecasters have a value on; ties share their ranks. Raises `ValueError` for fewer than two forecasters or systems."
+    from scipy.stats import rankdata, studentized_range
+    table = np.array([np.asarray(v, float) for v in values.values()])
+    if table.ndim != 2: raise ValueError("ranks take one value for each forecaster and system")
+    table = table[:, np.isfinite(table).all(0)]
+    k, n = table.shape
+    if k < 2 or n < 2: raise ValueError(f"ranks take two forecasters and two systems or more, not {k} and {n}")
+    ranks = rankdata(table, axis=0).mean(1)
+    critical = studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n))
+    return {name: float(rank) for rank, name in sorted(zip(ranks, values))}, float(critical), n
+
+
+@styled
+def plot_ranks(values: Mapping[str, np.ndarray],  # for each forecaster, (system,), less is better
+               *,
+               alpha: float = 0.05,  # of Nemenyi's test
+               looks: Mapping[str, Mapping] | None = None,  # from `palette`
+               title: str | None = None,
+               ) -> Figure:
+    "Diagram of critical differences: mean ranks over systems, the best on the left, with bars over those that Nemenyi's test does not tell apart."
+    ranks, critical, n = mean_ranks(values, alpha)
+    looks, names, at = looks or palette(values), list(ranks), np.array(list(ranks.values()))
+    ends = [int(np.flatnonzero(at - first <= critical).max()) for first in at]
+    bars = [(i, j) for i, j in enumerate(ends) if j > i and (i == 0 or j > ends[i - 1])]
+    half, gap = (len(names) + 1) // 2, 0.3
+    figure = Figure(figsize=(6.4, 1.15 + 0.24 * half + 0.14 * len(bars)))
+    ax: Axes = figure.subplots()
+    low, high = 1, len(names)
+    for level, (i, j) in enumerate(bars): ax.plot([at[i] - 0.04, at[j] + 0.04], [-0.14 * (level + 1)] * 2, color=INK, lw=3, solid_capstyle="butt")
+    below = -0.14 * (len(bars) + 1)
+    for i, (name, rank) in enumerate(ranks.items()):
+        left = i < half
+        y = below - gap * (i + 1 if left else len(names) - i)
+        ax.plot([rank, rank, low - 0.1 if left else high + 0.1], [0, y, y], color=GREY, lw=0.8)
+        ax.plot(rank, 0, ms=6, color=looks[name]["color"], marker=looks[name]["marker"], clip_on=False, zorder=3)
+        ax.text(low - 0.14 if left else high + 0.14, y, f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}", ha="right" if left else "left", va="center", fontsize=9)
+    ax.plot([low, low + critical], [0.42, 0.42], color=INK, lw=1.2, marker="|", ms=7)
+    ax.text(low + critical + 0.05, 0.42, f"critical difference {critical:.2f} ({n} systems, level {alpha:g})", va="center", fontsize=8.5)
+    ax.set(xlim=(low - 0.05, high + 0.05), ylim=(below - gap * (half + 0.6), 0.62), yticks=[], xticks=range(low, high + 1))
+    ax.spines[["left", "right", "bottom"]].set_visible(False)
+    ax.spines["top"].set_visible(True)
+    ax.spines["top"].set_position(("data", 0))
+    ax.xaxis.tick_top()
+    ax.grid(False)
+    ax.set_title(title or "mean rank, 1 is the best", fontsize=9.5, pad=4)
+    return figure
+
+# %% ../nbs/05_plots.ipynb #0f3ec940
+@styled
+def plot_eigenvalues(eigenvalues,  # complex (n,), of a map over one step; or a mapping of label to these
+                     *,
+                     looks: Mapping[str, Mapping] | None = None,  # from `palette`
+                     title: str | None = None,
+                     ) -> Figure:
+    "Eigenvalues in the complex plane with the unit circle."
+    several = {str(k): np.ravel(v).astype(complex) for k, v in eigenvalues.items()} if isinstance(eigenvalues, Mapping) else {"": np.ravel(eigenvalues).astype(complex)}
+    if not sum(map(len, several.values())): raise ValueError("no eigenvalues to plot")
+    looks = looks or palette(several)
+    figure = Figure(figsize=(4.2, 4.2))
+    ax: Axes = figure.subplots()
+    angle = np.linspace(0, 2 * np.pi, 400)
+    ax.plot(np.cos(angle), np.sin(angle), color=GREY, lw=1)
+    for label, values in several.items():
+        look = {"color": INK, "marker": "o"} if len(several) == 1 else {key: looks[label][key] for key in ("color", "marker")}
+        ax.plot(values.real, values.imag, ls="none", ms=4.5, alpha=0.85, label=label, **look)
+    reach = 1.12 * max(1.0, max(np.abs(values[np.isfinite(values)]).max(initial=0) for values in several.values()))
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
+    if title: ax.set_title(title)
+    if len(several) > 1: _legend(figure, list(several))
+    return figure
+
+
+@styled
+def plot_embedding(points,  # (n, 2)
+                   values=None,  # (n,), a name or a number for each
+                   *,
+                   label: str = "",  # what the numbers are, with their unit
+                   names: Sequence[str] | None = None,  # of the two axes
+                   title: str | None = None,
+                   ) -> Figure:
+    "A map of points, coloured by a number, or by name: the eight most frequent names have colour and marker of their own, the others are grey."
+    points = np.asarray(points, float)
+    if points.ndim != 2 or points.shape[1] != 2: raise ValueError(f"points of a map have the shape (n, 2), not {points.shape}")
+    values = None if values is None else np.asarray(values)
+    if values is not None and values.shape != points.shape[:1]: raise ValueError(f"{len(points)} points take as many values, not {values.shape}")
+    figure = Figure(figsize=(5.6, 4.4))
+    ax: Axes = figure.subplots()
+    size = float(np.clip(4000 / max(len(points), 1), 4, 28))
+    if values is None: ax.scatter(*points.T, s=size, color=COLOURS[0], alpha=0.7, lw=0)
+    elif values.dtype.kind in "fiu":
+        figure.colorbar(ax.scatter(*points.T, s=size, c=values, cmap="cividis", alpha=0.85, lw=0), ax=ax, label=label)
+    else:
+        kinds, counts = np.unique(values.astype(str), return_counts=True)
+        frequent = sorted(kinds[np.argsort(-counts, kind="stable")][:8].tolist())
+        rest = ~np.isin(values.astype(str), frequent)
+        if rest.any(): ax.scatter(*points[rest].T, s=size, color=GREY, alpha=0.4, lw=0, label=f"{len(kinds) - 8} others")
+        for kind, colour, marker in zip(frequent, (*COLOURS, "#D55E00", INK), cycle(_MARKERS)):
+            ax.scatter(*points[values.astype(str) == kind].T, s=size, color=colour, marker=marker, alpha=0.85, lw=0, label=kind)
+        figure.legend(loc="outside right upper", title=label or None)
+    first, second = names or ("first coordinate of the map", "second coordinate of the map")
+    ax.set(xlabel=first, ylabel=second)
+    if title: ax.set_title(title)
     return figure

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -25,8 +26,8 @@ from filelock import FileLock, Timeout
 # %% auto #0
 __all__ = ['START', 'MOST_MAPS', 'MANIFEST', 'LOCK', 'OWNER', 'PIECES', 'write_atomically', 'Trajectory', 'write_trajectory',
            'read_trajectories', 'Store', 'open_store', 'samples_of', 'checksum', 'write_json', 'write_record',
-           'read_record', 'read_manifest', 'verify', 'locked', 'pack', 'unpack', 'shard_rows', 'shard_name',
-           'StoreConfig', 'PackConfig', 'run_verify', 'run_pack', 'run_unpack']
+           'read_record', 'read_manifest', 'progress_of', 'verify', 'locked', 'pack', 'unpack', 'shard_rows',
+           'shard_name', 'StoreConfig', 'PackConfig', 'run_verify', 'run_pack', 'run_unpack']
 
 # %% ../nbs/30_store.ipynb #c8c4e965
 def write_atomically(path: Path | str, write: Callable[[Path], None]) -> Path:
@@ -303,11 +304,35 @@ def read_manifest(data_dir: Path | str) -> dict:
 LOCK, OWNER, PIECES = ".lock", ".owner.json", "pieces"
 
 
-def verify(data_dir: Path | str) -> list[str]:
+@contextmanager
+def progress_of(console, description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A function to call with how many of `total` are done: a bar with the time left on a terminal, elsewhere a line every half minute; None is silent."""
+    if console is None:
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    began = told = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal told
+        bar.update(task, completed=int(done))
+        now = time.monotonic()
+        if not console.is_terminal and now - told > 30 and 0 < done < total:
+            told = now
+            console.print(f"{done / total:.0%} after {(now - began) / 60:.1f} minutes, about {(now - began) * (total / done - 1) / 60:.1f} more", highlight=False)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield advance
+
+
+def verify(data_dir: Path | str, console=None) -> list[str]:
     """What is wrong with a data set, a line for each thing, empty when all is well.
 
-    Missing, altered, truncated and unexpected files, damaged records, systems that are not finished. Raises FileNotFoundError
-    where there is no manifest.
+    Missing, altered, truncated and unexpected files, damaged records, systems that are not finished. A rich `console` is told how far it is.
+    Raises FileNotFoundError where there is no manifest.
     """
     data_dir = Path(data_dir)
     if not (data_dir / MANIFEST).exists():
@@ -320,27 +345,32 @@ def verify(data_dir: Path | str) -> list[str]:
     for file, digest in manifest.get("files", {}).items():
         if not (data_dir / file).exists() or checksum(data_dir / file) != digest:
             problems.append(f"{file} is missing or was altered")
-    for name in sorted(name for names in manifest["split"].values() for name in names):
-        relative = f"systems/{name}.json"
-        expected.add(relative)
-        try:
-            record = read_record(data_dir / relative)
-        except FileNotFoundError:
-            problems.append(f"{name} has no record ({relative}): the job was not finished")
-            expected |= {path.relative_to(data_dir).as_posix() for path in data_dir.glob(f"*/{name}/*.arrow")}
-            continue
-        except ValueError:
-            problems.append(f"{relative} was altered or truncated")
-            expected |= {path.relative_to(data_dir).as_posix() for path in data_dir.glob(f"*/{name}/*.arrow")}
-            continue
-        for file, digest in (record["files"] | record.get("rejected_file", {})).items():
-            expected.add(file)
-            if not (data_dir / file).exists():
-                problems.append(f"{file} is missing")
-            elif checksum(data_dir / file) != digest:
-                problems.append(f"{file} was altered or truncated")
+    names = sorted(name for names in manifest["split"].values() for name in names)
+    with progress_of(console, f"verify {data_dir}", len(names)) as advance:
+        for done, name in enumerate(names, 1):
+            problems += _verify_system(data_dir, name, expected)
+            advance(done)
     there = {path.relative_to(data_dir).as_posix() for path in data_dir.rglob("*") if not path.is_dir()}
     return problems + [f"{file} is unexpected: no record names it" for file in sorted(there - expected)]
+
+
+def _verify_system(data_dir: Path, name: str, expected: set[str]) -> list[str]:
+    """What is wrong with one system; its files are added to those `expected`."""
+    relative = f"systems/{name}.json"
+    expected.add(relative)
+    try:
+        record = read_record(data_dir / relative)
+    except (FileNotFoundError, ValueError) as error:
+        expected |= {path.relative_to(data_dir).as_posix() for path in data_dir.glob(f"*/{name}/*.arrow")}
+        return [f"{name} has no record ({relative}): the job was not finished" if isinstance(error, FileNotFoundError) else f"{relative} was altered or truncated"]
+    problems = []
+    for file, digest in (record["files"] | record.get("rejected_file", {})).items():
+        expected.add(file)
+        if not (data_dir / file).exists():
+            problems.append(f"{file} is missing")
+        elif checksum(data_dir / file) != digest:
+            problems.append(f"{file} was altered or truncated")
+    return problems
 
 
 @contextmanager
@@ -371,19 +401,19 @@ def locked(data_dir: Path | str) -> Iterator[None]:
         lock.release()
 
 # %% ../nbs/30_store.ipynb #12f65646
-def pack(data_dir: Path | str, shard_megabytes: float = 64) -> int:
+def pack(data_dir: Path | str, shard_megabytes: float = 64, console=None) -> int:
     """Join the files of each system in shards of at most `shard_megabytes` (one trajectory at least); the number of shards.
 
-    `data_dir` is a data set, or one split in it. Raises ValueError for a file that is not as it was written.
+    `data_dir` is a data set, or one split in it; a rich `console` is told how far it is. Raises ValueError for a file that is not as it was written.
     """
     if not shard_megabytes > 0:
         raise ValueError(f"shard_megabytes has to be positive, not {shard_megabytes!r}")
-    return _repack(Path(data_dir), shard_megabytes * 1e6)
+    return _repack(Path(data_dir), shard_megabytes * 1e6, "pack", console)
 
 
-def unpack(data_dir: Path | str) -> int:
+def unpack(data_dir: Path | str, console=None) -> int:
     """Take shards apart again, a file for each trajectory; the number of files. Raises as `pack` does."""
-    return _repack(Path(data_dir), 0)
+    return _repack(Path(data_dir), 0, "unpack", console)
 
 
 def shard_rows(target_bytes: float, shard_bytes: float) -> int:
@@ -397,15 +427,19 @@ def shard_name(samples: range, length: int) -> str:
     return f"{first}_T-{length}.arrow" if first == last else f"{first}-{last}_T-{length}.arrow"
 
 
-def _repack(folder: Path, shard_bytes: float) -> int:
+def _repack(folder: Path, shard_bytes: float, what: str, console) -> int:
     only = None
     if not (folder / MANIFEST).exists() and (folder.parent / MANIFEST).exists():
         folder, only = folder.parent, folder.name
     records = read_manifest(folder)["systems"]
     if only is not None and only not in {record["split"] for record in records.values()}:
         raise FileNotFoundError(f"the data set {folder} has no split {only!r}")
-    with locked(folder):
-        return sum(_repack_system(folder, name, shard_bytes) for name, record in records.items() if only in (None, record["split"]))
+    names, made = [name for name, record in records.items() if only in (None, record["split"])], 0
+    with locked(folder), progress_of(console, f"{what} {folder}", len(names)) as advance:
+        for done, name in enumerate(names, 1):
+            made += _repack_system(folder, name, shard_bytes)
+            advance(done)
+    return made
 
 
 def _repack_system(data_dir: Path, name: str, shard_bytes: float) -> int:
@@ -452,10 +486,10 @@ class PackConfig(StoreConfig):
     shard_megabytes: float = 64.0
 
 
-def run_verify(config: Mapping, console=None) -> None:
-    """`verify`, with what is wrong printed line by line; then raises ValueError with the count."""
+def run_verify(config: Mapping, console=None) -> str:
+    """`verify`, with what is wrong printed line by line; then raises ValueError with the count. The folder."""
     data_dir = StoreConfig.from_mapping(config).data_dir
-    problems = verify(data_dir)
+    problems = verify(data_dir, console)
     for problem in problems:
         if console is not None:
             console.print(problem, markup=False, highlight=False, soft_wrap=True)
@@ -464,19 +498,22 @@ def run_verify(config: Mapping, console=None) -> None:
                          f"the command that made it, run again, mends what is missing or altered")
     if console is not None:
         console.print(f"{data_dir} is whole.", highlight=False)
+    return data_dir
 
 
-def run_pack(config: Mapping, console=None) -> None:
+def run_pack(config: Mapping, console=None) -> int:
     """`pack`, with a line about it."""
     config = PackConfig.from_mapping(config)
-    count = pack(config.data_dir, config.shard_megabytes)
+    count = pack(config.data_dir, config.shard_megabytes, console)
     if console is not None:
         console.print(f"{config.data_dir}: {count} shards.", highlight=False)
+    return count
 
 
-def run_unpack(config: Mapping, console=None) -> None:
+def run_unpack(config: Mapping, console=None) -> int:
     """`unpack`, with a line about it."""
     data_dir = StoreConfig.from_mapping(config).data_dir
-    count = unpack(data_dir)
+    count = unpack(data_dir, console)
     if console is not None:
         console.print(f"{data_dir}: {count} files.", highlight=False)
+    return count

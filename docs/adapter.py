@@ -374,7 +374,7 @@ def toctrees(groups):
     for caption, pages in groups:
         head = "```{toctree}\n:hidden:\n" + (f":caption: {caption}\n" if caption else "")
         blocks.append(head + "\n" + "\n".join(pages) + "\n```")
-    blocks.append("```{toctree}\n:hidden:\n:caption: Reference\n\napi\n```")
+    blocks.append("```{toctree}\n:hidden:\n:caption: Reference\n\napi\nchangelog\n```")
     return "\n\n".join(blocks)
 
 

@@ -103,6 +103,7 @@ def build(output, work, npm=True):
     if npm:
         wanted = [package for package in SCRIPTS if widgets or not package.startswith("@jupyter-widgets")]
         fetch_scripts(work / "source" / "_static", work / "npm", wanted)
+    shutil.copyfile(ROOT / "CHANGELOG.md", work / "source" / "changelog.md")
     shutil.copytree(ROOT / "docs" / "_static", work / "source" / "_static", dirs_exist_ok=True)
     from sphinx.cmd.build import main
 

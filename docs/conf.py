@@ -28,6 +28,7 @@ html_theme = "furo"
 html_title = _settings["title"]
 html_static_path = []
 html_css_files = ["site.css"]
+html_favicon = str(Path(__file__).parent / "_static" / "favicon.svg")
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {

@@ -14,6 +14,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
     parser.addoption("--weights", action="store_true", help="also run the tests that load pretrained weights from a hub")
+    parser.addoption("--browser", action="store_true", help="also run the tests in a browser; they need Chromium and playwright")
+    parser.addoption("--site", help="the built site to be tested in a browser; default: it is built")
+    parser.addoption("--pictures", help="a folder for screenshots of what the browser shows")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -26,6 +29,8 @@ def pytest_collection_modifyitems(config, items):
         skip("slow", "takes minutes: --slow runs it")
     if not config.getoption("--weights"):
         skip("weights", "needs a hub: --weights runs it")
+    if not config.getoption("--browser"):
+        skip("browser", "needs Chromium: --browser runs it")
     if any("gpu" in item.keywords for item in items):
         import torch
 

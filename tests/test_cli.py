@@ -93,7 +93,7 @@ def test_the_overview_names_every_command_and_option(run):
     assert (code, err) == (0, "")
     assert all(f"  {name} " in out and command.summary.split()[0] in out for name, command in cli.COMMANDS.items())
     assert all(option in out for option, _ in cli.OPTIONS)
-    assert set(cli.COMMANDS) == {"generate", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe", "benchmark", "demo"}
+    assert set(cli.COMMANDS) == {"generate", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe", "benchmark", "push", "export", "import", "demo"}
 
 
 def test_without_a_command_the_overview_is_an_error(run):
@@ -388,8 +388,8 @@ def test_a_room_gets_a_plain_dict_and_the_configuration_is_printed(run, seen):
     (config, _), = seen
     assert (code, err) == (0, "")
     assert type(config) is dict and type(config["systems"]) is list and config["n_params"] == 3
-    first, *printed, made = out.splitlines()
-    assert (first, made) == ("chronos-dysts generate", "made it")
+    first, *printed, made, after = out.splitlines()
+    assert (first, made, after) == ("chronos-dysts generate", "made it", "Next: chronos-dysts train data_dir=data run_name=first")
     assert yaml.safe_load("\n".join(printed)) == config
 
 
@@ -403,6 +403,129 @@ def test_of_several_processes_the_first_speaks(run, seen, monkeypatch):
     assert run("generate") == (0, "", "")
     monkeypatch.setenv("RANK", "0")
     assert "made it" in run("generate")[1]
+
+
+# ---- for scripts ----
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_comes_next_is_said_with_keys_that_there_are(name):
+    """And where it is a command, one that there is, with settings that it takes."""
+    import shlex
+
+    command = cli.COMMANDS[name]
+    if not command.then:
+        assert name in ("train", "push", "demo"), "these say it themselves"
+        return
+    said = command.then.format_map(cli._compose_file(command.config))
+    if said.startswith("chronos-dysts "):
+        _, other, *settings = shlex.split(said.partition(" (")[0])
+        cli.compose(other, settings)
+
+
+class Report:
+    name, status, files, trajectories = "Lorenz", "complete", {"a": "b"}, 2
+
+
+def test_json_is_one_object_and_nothing_else(run, monkeypatch):
+    def room(config, console):
+        console.print("chatter")
+        print("a library prints")
+        return [Report(), Report()]
+
+    load = cli._load
+    monkeypatch.setattr(cli, "_load", lambda reference: room if reference == "fake" else load(reference))
+    monkeypatch.setitem(cli.COMMANDS, "generate", replace(cli.COMMANDS["generate"], runs="fake"))
+    code, out, err = run("generate", "--json", "seed=5", "data_dir=flows")
+    answer = json.loads(out)
+    assert (code, answer["exit_code"], answer["command"]) == (0, 0, "generate")
+    assert answer["made"] == {"data_dir": "flows", "systems": 2, "trajectories": 4, "short": {}}
+    assert answer["next"] == "chronos-dysts train data_dir=flows run_name=first" and answer["configuration"]["seed"] == 5 and answer["seconds"] >= 0
+    assert "a library prints" in err and "chatter" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["generat"], 2), (["generate", "n_param=3"], 2), (["probe"], 3), (["verify", "data_dir=nowhere"], 1), (["generate", "systems=[Lorentz]"], 1), (["forecast", "no.csv"], 1)],
+)
+def test_errors_in_json_have_the_message_and_the_code(words, code, run):
+    found, out, err = run("--json", *words)
+    answer = json.loads(out)
+    assert (found, answer["exit_code"], answer["meaning"]) == (code, code, cli.EXIT_CODES[code])
+    assert answer["command"] == words[0] and err == f"error: {answer['error']}\n"
+
+
+def test_json_of_real_commands_names_files_that_are_there(run):
+    """And is strict: numbers that are none are null."""
+    made = json.loads(run("generate", "--json", "systems=Lorenz", "split=train", "n_params=2", "length=128", "workers=1")[1])["made"]
+    assert made == {"data_dir": "data", "systems": 1, "trajectories": 2, "short": {}} and len(list(Path("data").rglob("*.arrow"))) == 2
+    assert json.loads(run("verify", "--json")[1])["made"]["whole"] is True
+    assert json.loads(run("pack", "--json")[1])["made"] == {"data_dir": "data", "shards": 1}
+    assert json.loads(run("unpack", "--json")[1])["made"] == {"data_dir": "data", "files": 2}
+    assert json.loads(run("export", "--json")[1])["made"] == {"output_dir": "parquet", "trajectories": {"train": 2}}
+    assert json.loads(run("import", "parquet", "--json", "output_dir=again")[1])["made"]["trajectories"] == 2
+    Path("x.csv").write_text("\n".join(f"{(k * k) % 17}" for k in range(120)))
+    made = json.loads(run("forecast", "--json", "x.csv", "prediction_length=8", "n_windows=3", "baselines=[persistence]")[1], parse_constant=lambda name: pytest.fail(name))["made"]
+    assert Path(made["forecast"]).exists() and made["backtest"][0]["coverage80"] is None, "a point forecast covers nothing: null, not NaN"
+    answer = json.loads(run("verify", "--json", "data_dir=again")[1])
+    assert answer["exit_code"] == 1 and "manifest" in answer["error"]
+
+
+@pytest.mark.parametrize("code", [code for code in cli.EXIT_CODES if code not in (0, 141)])
+def test_the_help_names_the_exit_codes(code):
+    assert f"{code} {cli.EXIT_CODES[code]}" in " ".join(cli.help_text(None, 200).split())
+
+
+# ---- completion ----
+
+
+def completed(line, before="", folder=None):
+    """What bash offers for a line with the cursor at its end."""
+    script = f"""
+    {before}
+    source /dev/stdin <<'SCRIPT'
+{cli.completion("bash")}
+SCRIPT
+    COMP_LINE='{line}'; COMP_POINT={len(line)}
+    compopt() {{ :; }}
+    _chronos_dysts; printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "--norc", "-c", script], text=True, capture_output=True, cwd=folder)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return [word for word in done.stdout.splitlines() if word]
+
+
+def test_bash_completes_commands_keys_and_values(in_an_empty_folder):
+    (in_an_empty_folder / "mine.csv").write_text("1\n")
+    assert completed("chronos-dysts gen") == ["generate"]
+    assert {*cli.COMMANDS} <= {*completed("chronos-dysts ")}
+    assert completed("chronos-dysts generate n_p") == ["n_params="]
+    assert "train.max_steps=" in completed("chronos-dysts train train.")
+    assert completed("chronos-dysts push dry_run=t") == ["true"]
+    assert completed("chronos-dysts forecast mi", folder=in_an_empty_folder) == ["mine.csv"]
+    assert completed("chronos-dysts forecast data=mi", folder=in_an_empty_folder) == ["mine.csv"]
+    assert completed("chronos-dysts forecast data=mi", "COMP_WORDBREAKS=' '", in_an_empty_folder) == ["data=mine.csv"]
+    assert completed("chronos-dysts generate seed=1 --q") == ["--quiet"]
+    assert completed("chronos-dysts --completion z") == ["zsh"]
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_knows_every_key_and_its_shell_can_read_it(name, run):
+    import shutil
+
+    code, out, err = run("--completion", name)
+    assert (code, err) == (0, "")
+    for command in cli.COMMANDS:
+        for key in cli._words_of(command):
+            assert key in out
+    if not shutil.which(name):
+        pytest.skip(f"{name} is not installed: its script was not read by it")
+    assert subprocess.run([name, "-n"], input=out, text=True, capture_output=True).stderr == ""
+
+
+def test_completion_of_another_shell_is_refused(run):
+    code, out, err = run("--completion", "tcsh")
+    assert code == 2 and "tcsh" in err and "bash" in err
 
 
 # ---- whole processes ----

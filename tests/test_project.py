@@ -339,3 +339,63 @@ def test_python_versions_agree():
     assert f"{bounds[0]} <= sys.version_info[:2] <= {bounds[1]}" in (ROOT / "Makefile").read_text()
     workflow = (ROOT / ".github/workflows/test.yml").read_text()
     assert re.search(r"python: \[(.*)\]", workflow)[1] == ", ".join(f'"{v}"' for v in versions)
+
+
+# ---- what leaves the house ----
+
+
+def test_the_recipe_for_conda_is_what_the_requirements_make():
+    done = subprocess.run([sys.executable, ROOT / "tools/recipe.py", "--check"], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_changelog_has_a_section_for_this_version():
+    import chronos_dysts
+
+    assert re.search(rf"^## {re.escape(chronos_dysts.__version__)}$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_workflows_are_yaml_and_run_what_there_is():
+    import yaml
+
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    found = {}
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        flow = yaml.safe_load(path.read_text())
+        assert flow["permissions"] == {"contents": "read"}, "a job that may more says so itself"
+        found[path.stem] = flow["jobs"]
+        for job in flow["jobs"].values():
+            assert job.get("timeout-minutes") or "needs" in job
+            for step in job["steps"]:
+                for target in re.findall(r"\bmake ([\w-]+)", step.get("run", "")):
+                    assert target in targets
+    assert {"test", "docs", "release"} <= set(found) and "pypa/gh-action-pypi-publish" in str(found["release"])
+
+
+def test_the_image_is_built_from_files_that_there_are():
+    text = (ROOT / "Dockerfile").read_text()
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        for name in line.split()[:-1]:
+            assert (ROOT / name).exists() and name in allowed, name
+    assert 'ENTRYPOINT ["chronos-dysts"]' in text
+
+
+def test_the_source_distribution_can_be_built_from(tmp_path):
+    """`python -m build` makes the wheel from it, and so does whoever packages for conda."""
+    import tarfile
+
+    tree = tmp_path / "tree"
+    for path in tracked():
+        name = path.relative_to(ROOT)
+        if name.parts[0] in {"chronos_dysts", "setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md", "CITATION.cff", "requirements.txt"}:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, tree / name)
+    done = subprocess.run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(tree)], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    (unpacked,) = (tmp_path / "out").iterdir()
+    done = subprocess.run([sys.executable, "setup.py", "--version"], cwd=unpacked, text=True, capture_output=True)
+    assert done.returncode == 0 and done.stdout.split()[-1] == re.search(r"^version = (.+)$", (ROOT / "settings.ini").read_text(), re.MULTILINE)[1], done.stderr[-2000:]

@@ -222,3 +222,42 @@ def test_the_second_job_on_a_data_set_is_told_who_has_it(data):
     with locked(data):  # a lock does not outlive its holder
         pass
     assert not verify(data)
+
+
+# ---- how far a job is ----
+
+
+def test_progress_is_a_line_every_half_minute_where_there_is_no_terminal(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from chronos_dysts import store
+
+    now = [0.0]
+    monkeypatch.setattr(store.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), force_terminal=False, width=100)
+    with store.progress_of(console, "pack data", 100) as advance:
+        for done, at in ((5, 10.0), (10, 31.0), (11, 32.0), (50, 90.0), (100, 180.0)):
+            now[0] = at
+            advance(done)
+    assert console.file.getvalue().splitlines() == ["10% after 0.5 minutes, about 4.7 more", "50% after 1.5 minutes, about 1.5 more"]
+
+
+def test_progress_is_a_bar_on_a_terminal_and_silent_without_a_console():
+    import io
+
+    from rich.console import Console
+
+    from chronos_dysts.store import progress_of
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with progress_of(console, "pack data", 4) as advance:
+        advance(2)
+    assert "pack data" in console.file.getvalue() and "2/4" in console.file.getvalue()
+    quiet = Console(file=io.StringIO(), quiet=True)
+    with progress_of(quiet, "x", 2) as advance:
+        advance(1)
+    with progress_of(None, "x", 2) as advance:
+        advance(1)
+    assert quiet.file.getvalue() == ""

@@ -165,12 +165,14 @@ def directives(source):
 
 
 def stable_widgets(nb, name):
-    """Widgets get random ids; give them ids by their order, so that a second execution leaves no difference."""
+    """Widgets get random ids; give them ids by their order, so that a second execution leaves no difference. What is null is the default, and left out."""
     import nbformat
 
     states = nb.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     if not states:
         return nb
+    for model in states.values():
+        model["state"] = {key: value for key, value in model["state"].items() if value is not None}
     text = nbformat.writes(nb)
     for i, old in enumerate(states):
         text = text.replace(old, hashlib.sha256(f"{name}/{i}".encode()).hexdigest()[: len(old)])

@@ -1,0 +1,203 @@
+"""What a person sees, in a real browser: the explorers in JupyterLab, and the pages of the site.
+
+    python -m pytest tests/test_browser.py --browser [--site _docs] [--pictures folder]
+
+Takes Chromium as it is installed (chromium, google-chrome), and the package playwright; `--pictures` keeps screenshots to look at.
+"""
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is found on the PATH")]
+EXPLORERS = {  # the call, and the slider to be moved
+    "explore_system": ('explore_system("Lorenz")', "rho"),
+    "explore_augmentations": ('explore_augmentations("Lorenz", "RandomTakensEmbedding")', "embedding_dim"),
+    "explore_forecast": ('explore_forecast("Lorenz", ["parroting", "persistence"])', "start (step)"),
+}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    with playwright.sync_playwright() as run:
+        browser = run.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def picture(request):
+    """A function that keeps a screenshot, if somebody wants to look."""
+    folder = request.config.getoption("--pictures")
+
+    def keep(page, name, **how):
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=str(Path(folder) / f"{name}.png"), **how)
+
+    return keep
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+# ---- JupyterLab ----
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """A JupyterLab with a notebook for each explorer: its address, to be filled with a name."""
+    folder, port = tmp_path_factory.mktemp("lab"), free_port()
+    for name, (call, _) in EXPLORERS.items():
+        cells = [f"from chronos_dysts.explorer import {name}", f"state = {call}", "print('chosen:', state)"]
+        notebook = {"cells": [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": source} for i, source in enumerate(cells)],
+                    "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config")}
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1", "--IdentityProvider.token=t", f"--ServerApp.root_dir={folder}",
+               "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token=t", timeout=1)
+                break
+            assert process.poll() is None, (folder / "log").read_text()[-2000:]
+            time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}/doc/tree/{{}}.ipynb?token=t"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_an_explorer_follows_a_slider(name, lab, browser, picture):
+    page = browser.new_page(viewport={"width": 1400, "height": 1100})
+    page.goto(lab.format(name))
+    page.wait_for_function("() => /\\| Idle/.test(document.body.innerText)", timeout=90_000)
+    page.click("text=Run >> visible=true")
+    page.click("text=Run All Cells")
+    image = page.locator(".jp-OutputArea .widget-image, .jp-OutputArea img.jupyter-widgets").first
+    image.wait_for(state="visible", timeout=90_000)
+    page.wait_for_function("() => /chosen:/.test(document.body.innerText)", timeout=60_000)
+    assert image.evaluate("each => each.naturalWidth") > 1000
+    picture(page, f"{name}-first")
+    before = image.get_attribute("src")
+    slider = page.locator(".widget-hslider", has_text=EXPLORERS[name][1]).first
+    handle = slider.locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("before => [...document.querySelectorAll('.jp-OutputArea img')].every(each => each.src !== before)", arg=before, timeout=20_000)
+    if name == "explore_system":
+        page.wait_for_function("() => /accepted|rejected/.test(document.querySelector('[role=status]').innerText)", timeout=20_000)
+        search = page.locator("input[placeholder*='part of a name']")
+        search.fill("hyperro")
+        page.wait_for_function("() => [...document.querySelectorAll('.widget-select option')].every(each => /hyperro/i.test(each.innerText))", timeout=10_000)
+        page.locator(".widget-select select").select_option(label="HyperRossler")
+        page.wait_for_function("() => /HyperRossler/.test([...document.querySelectorAll('.widget-html')].map(each => each.innerText).join())", timeout=20_000)
+    azimuth = page.locator(".widget-hslider", has_text="azimuth").locator(".widget-readout")
+    angle = azimuth.inner_text()
+    page.locator(".widget-play button").first.click()
+    page.wait_for_function("([angle]) => [...document.querySelectorAll('.widget-hslider')].find(each => /azimuth/.test(each.innerText)).querySelector('.widget-readout').innerText !== angle",
+                           arg=[angle], timeout=20_000)
+    page.locator(".widget-play button").first.click()
+    picture(page, f"{name}-moved")
+    assert page.locator(".jp-OutputArea-output[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']").count() == 0
+    page.close()
+
+
+# ---- the site ----
+
+
+@pytest.fixture(scope="session")
+def site(request, tmp_path_factory):
+    """The built site on a server of its own: its address."""
+    folder = request.config.getoption("--site")
+    if not folder:
+        folder = tmp_path_factory.mktemp("site") / "html"
+        done = subprocess.run([sys.executable, str(ROOT / "docs/build.py"), "--output", str(folder), "--work", str(folder.parent / "work")], text=True, capture_output=True, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server.pages = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.html"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(site, browser):
+    """Open a page at a width; returns it with what its console said and whom else it asked."""
+    opened = []
+
+    def visit(name, width=1280, theme="light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+        page.said, page.asked = [], []
+        page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", lambda request: page.asked.append(request.url) if not request.url.startswith((f"http://127.0.0.1:{site.server_port}/", "data:", "blob:")) else None)
+        page.goto(f"http://127.0.0.1:{site.server_port}/{name}", wait_until="networkidle")
+        opened.append(page)
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+
+
+def test_every_page_loads_without_errors_or_other_hosts(site, visit):
+    for name in site.pages:
+        page = visit(name)
+        assert not page.said, f"{name}: {page.said}"
+        assert not page.asked, f"{name} asks {page.asked}"
+        assert page.title()
+        page.close()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (1280, "dark"), (375, "light")])
+def test_pages_fit_the_window(width, theme, visit, picture):
+    for name in ("index.html", "explorer.html", "cli.html"):
+        page = visit(name, width, theme)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width + 1, f"{name} is wider than {width}"
+        background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        assert sum(map(int, re.findall(r"\d+", background)[:3])) < 200 if theme == "dark" else sum(map(int, re.findall(r"\d+", background)[:3])) > 600
+        picture(page, f"{name.removesuffix('.html')}-{width}-{theme}")
+
+
+def test_search_finds_a_function(visit):
+    page = visit("search.html?q=explore_system")
+    page.wait_for_selector("#search-results li", timeout=20_000)
+    assert "xplorer" in page.locator("#search-results").inner_text()
+
+
+def test_a_widget_shows_on_its_page(visit, picture):
+    page = visit("explorer.html")
+    page.wait_for_selector(".widget-image, img.jupyter-widgets", timeout=20_000)
+    assert page.locator(".widget-hslider").count() >= 5
+    picture(page, "explorer-widgets", full_page=True)
