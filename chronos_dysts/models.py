@@ -37,8 +37,8 @@ from .tokenizers import MeanScaleBins
 
 # %% auto #0
 __all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'locate',
-           'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'sample_paths', 'ChronosForecaster',
-           'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
+           'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'model_inputs', 'sample_paths',
+           'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
 
 # %% ../nbs/51_models.ipynb #28a36360
 FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")
@@ -76,6 +76,7 @@ def build(family: str,  # one of `FAMILIES`
           context_length: int = 512,  # steps the model reads
           prediction_length: int = 64,  # steps the model writes at once
           n_tokens: int | None = None,  # size of the vocabulary; chronos-t5 only, by default 4096
+          tokenizer: Mapping[str, Any] | None = None,  # settings of the tokenizer, such as `low_limit` and `high_limit`; chronos-t5 only
           seed: int = 0,  # of the weights
           ) -> PreTrainedModel:
     """A model with seeded random weights, in the geometry and with the settings of the published ones.
@@ -92,6 +93,10 @@ def build(family: str,  # one of `FAMILIES`
     for key, value in (("context_length", context_length), ("prediction_length", prediction_length)):
         if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{key} must be a whole number of steps, at least 1, not {value!r}")
     if n_tokens is not None and family != "chronos-t5": raise ValueError(f"n_tokens={n_tokens} is the size of a vocabulary, which {family} has not: leave it out, or take family=chronos-t5")
+    if tokenizer and family != "chronos-t5": raise ValueError(f"tokenizer={dict(tokenizer)}, but {family} reads numbers, not tokens: leave it out, or take family=chronos-t5")
+    limits = dict(low_limit=-15.0, high_limit=15.0)
+    for key in tokenizer or ():
+        if key not in limits: raise ValueError(f"there is no tokenizer setting {key!r}: {_nearest(key, tuple(limits))}")
 
     settings = dict(dropout_rate=0.1, initializer_factor=0.05, feed_forward_proj="relu") | GEOMETRIES[name] | settings
     for key, value in settings.items():
@@ -101,7 +106,7 @@ def build(family: str,  # one of `FAMILIES`
     if family == "chronos-t5":
         n_tokens = 4096 if n_tokens is None else n_tokens
         # Exactly the fields of ChronosConfig: one more would break loading.
-        chronos = dict(tokenizer_class="MeanScaleUniformBins", tokenizer_kwargs=dict(low_limit=-15.0, high_limit=15.0), context_length=context_length,
+        chronos = dict(tokenizer_class="MeanScaleUniformBins", tokenizer_kwargs=limits | {key: float(value) for key, value in (tokenizer or {}).items()}, context_length=context_length,
                        prediction_length=prediction_length, n_tokens=n_tokens, n_special_tokens=2, pad_token_id=0, eos_token_id=1, use_eos_token=True,
                        model_type="seq2seq", num_samples=20, temperature=1.0, top_k=50, top_p=1.0)
         MeanScaleBins.from_config(chronos)
@@ -315,6 +320,25 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+# %% ../nbs/51_models.ipynb #9edbeca5
+def model_inputs(model: PreTrainedModel,  # of any family
+                 batch: Mapping[str, torch.Tensor],  # of a `WindowSource`
+                 bins: MeanScaleBins | None = None,  # the tokenizer of a T5
+                 ) -> dict[str, torch.Tensor | int]:
+    "The arguments of `model.forward` for a batch of windows."
+    family, context, target = family_of(model.config), batch["context"], batch["target"]
+    if family == "chronos-t5":
+        bins = bins or MeanScaleBins.from_config(model.config.chronos_config)
+        tokens, observed, scale = bins.encode_context(context)
+        labels, known = bins.encode_target(target, scale)
+        # A full mask is left out: it would only cost
+        mask = {} if observed.all() else {"attention_mask": observed.long()}
+        return {"input_ids": tokens, "labels": labels.masked_fill(~known, -100)} | mask
+    if family == "chronos-bolt": return {"context": context, "target": target}
+    patches = math.ceil(target.shape[-1] / model.config.chronos_config["output_patch_size"])
+    # No future_covariates: all NaN, as the packaged dataset fills them, they break the compiled graph
+    return {"context": context, "group_ids": batch["group_ids"], "future_target": target, "num_output_patches": patches}
 
 # %% ../nbs/51_models.ipynb #458ca6b5
 ROLLOUTS = ("samples", "median", "greedy", "quantiles")
