@@ -17,6 +17,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ import torch
 from chronos import BaseChronosPipeline, ChronosBoltPipeline, ChronosConfig, ChronosModel, ChronosPipeline
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
+from chronos.chronos2.model import Chronos2Encoder
 from chronos.chronos2.config import Chronos2CoreConfig
+from chronos.chronos2.layers import AttentionOutput, GroupSelfAttention
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
@@ -36,9 +39,10 @@ from .decoding import T5Decoder, draw
 from .tokenizers import MeanScaleBins
 
 # %% auto #0
-__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'locate',
-           'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'model_inputs', 'sample_paths',
-           'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
+__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'bundled',
+           'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'model_inputs',
+           'sample_paths', 'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster',
+           'load']
 
 # %% ../nbs/51_models.ipynb #28a36360
 FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")
@@ -130,7 +134,37 @@ def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
     # T5's forward takes **kwargs, so transformers' Trainer believes that it normalises its loss by the number of tokens of the whole batch.
     # It does not, and its gradients would grow with the steps of accumulation and with the number of processes.
     model.accepts_loss_kwargs = False
+    if isinstance(model, Chronos2Model):
+        model.encoder._construct_and_invert_group_time_mask = _Groups
+        for block in model.encoder.block: block.layer[1].__class__ = _AttentionInGroups
     return model
+
+
+class _Groups:
+    "The groups of a batch in the place of the mask `(time, 1, rows, rows)` that says who is with whom; made by Chronos-2's encoder, read by `_AttentionInGroups`."
+
+    def __init__(self, group_ids: torch.Tensor, attention_mask: torch.Tensor, floating_type: torch.dtype):
+        self.dense = lambda: Chronos2Encoder._construct_and_invert_group_time_mask(group_ids, attention_mask, floating_type)
+        _, group, counts = group_ids.unique(return_inverse=True, return_counts=True)
+        order = group.argsort(stable=True)
+        groups, size = len(counts), int(counts.max())
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[group[order]]
+        self.shape, self.slot = (groups, size), group * size + place  # of each row
+        self.row = torch.zeros(groups * size, dtype=torch.long, device=order.device).index_put_((self.slot,), torch.arange(len(group), device=order.device))  # of each slot; empty ones have the first row, masked
+        seen = torch.zeros(groups * size, attention_mask.shape[1], dtype=floating_type, device=order.device).index_put_((self.slot,), attention_mask.to(floating_type))
+        self.mask = ((1.0 - seen) * torch.finfo(floating_type).min).view(groups, size, -1).transpose(1, 2).reshape(-1, 1, 1, size)
+
+
+class _AttentionInGroups(GroupSelfAttention):
+    "Group attention computed inside each group: the same numbers, without the products between rows of different groups, whose number grows with the square of the batch."
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: _Groups, output_attentions: bool = False) -> AttentionOutput:
+        if output_attentions: return super().forward(hidden_states, attention_mask.dense(), output_attentions)
+        (groups, size), (rows, time, width) = attention_mask.shape, hidden_states.shape
+        together = self.layer_norm(hidden_states)[attention_mask.row].view(groups, size, time, width).transpose(1, 2).reshape(groups * time, size, width)
+        answer = self.self_attention(together, mask=attention_mask.mask)[0].view(groups, time, size, width).transpose(1, 2).reshape(groups * size, time, width)
+        return AttentionOutput(hidden_states=hidden_states + self.dropout(answer[attention_mask.slot]))
 
 # %% ../nbs/51_models.ipynb #78606414
 _PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2"}
@@ -182,13 +216,20 @@ def _from_hub(name: str) -> Path:
                               "Give a local checkpoint directory as model_id, or leave model_id out to build a small model from a configuration.") from None
 
 
+def bundled() -> dict[str, Path]:
+    "The models that come with the package, by name: small ones that have learnt generic series only, to fine-tune where there is no hub."
+    folder = Path(str(resources.files("chronos_dysts"))) / "data" / "models"
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+
+
 def locate(model_id: str | os.PathLike) -> Path:
-    """The directory of a checkpoint: `model_id` itself if it is one, else the cached files of a model at the hub.
+    """The directory of a checkpoint: `model_id` itself if it is one, else that of a model that comes with the package (see `bundled`), else the cached files of a model at the hub.
 
     Raises `ValueError` for a directory that is no checkpoint (and names those inside it) and for a path that does not exist (with the nearest that does),
     and `ConnectionError` in one sentence when the hub cannot be reached.
     """
     name, path = str(model_id), Path(model_id).expanduser()
+    if name in (ours := bundled()) and not path.exists(): return ours[name]
     if name == "chronos-dysts-nano" and not path.exists():
         raise ValueError("the package's own model chronos-dysts-nano does not exist yet: leave model_id out, and a small model is built from a configuration (family=…, size=nano)")
     if path.is_dir():
@@ -200,6 +241,7 @@ def locate(model_id: str | os.PathLike) -> Path:
         raise ValueError(f"{name} is no checkpoint: it has no config.json" + (f"; there is one inside it: model_id={inside[-1]}" if inside else ""))
     if path.exists(): raise ValueError(f"{name} is a file: model_id is the directory of a checkpoint")
     if _HUB_NAME.fullmatch(name) and not path.parent.is_dir(): return _from_hub(name)
+    if not path.exists() and (near := difflib.get_close_matches(name, list(ours), 1, 0.8)): raise ValueError(f"there is no checkpoint {name}: did you mean {near[0]}, which comes with the package?")
     siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, 1, 0.5)
     raise ValueError(f"there is no checkpoint {name}" + (f": did you mean {path.with_name(near[0])}?" if near else

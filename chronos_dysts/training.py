@@ -510,10 +510,12 @@ def _differences(a: Any, b: Any, name: str = "") -> Iterator[tuple[str, str, str
 
 def _arguments(config: TrainConfig) -> TrainingArguments:
     train = dict(config.train)
-    if train.get("bf16") and not torch.cuda.is_available(): train["use_cpu"] = True  # transformers wants to be told
+    if not torch.accelerator.is_available(): train["use_cpu"] = True  # not told so, transformers trains each process of torchrun alone
     args = TrainingArguments(output_dir=str(config.directory), run_name=config.run, seed=config.seed, report_to=["wandb"] if config.wandb.get("log") else [],
                              project=config.wandb.get("project") or "chronos-dysts", ignore_data_skip=True, remove_unused_columns=False, label_names=["target"], prediction_loss_only=True, logging_nan_inf_filter=False,
                              disable_tqdm=True, metric_for_best_model=config.validation["metric"], greater_is_better=BETTER[config.validation["metric"]] == "higher", **train)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if args.world_size != processes: raise RuntimeError(f"{processes} processes were started, but transformers sees {args.world_size}: they would train apart. Start them with torchrun or accelerate launch")
     # More than one visible GPU in one process would become DataParallel, slower and with other batches: torchrun is the way to use them
     args._n_gpu = min(args.n_gpu, 1)
     return args
@@ -562,7 +564,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
         data = {"trajectories": "online", "digest": hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16], "held_out": held_out}
         text = f"trajectories of {len(systems)} systems, integrated as they are needed"
     if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None and name != "augmentation"})], [1 - config.generic, config.generic])
-    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": config.split, "systems": systems,
+    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
             "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
             "lora": config.lora or None, "average": config.average, "validation": validated, "train": config.resolved()["train"]}

@@ -195,15 +195,29 @@ def test_gradients_of_a_t5_do_not_grow_with_accumulation(guarded, tmp_path):
     assert norms[4] / norms[1] == pytest.approx(1 if guarded else 4, rel=1e-3)
 
 
+LAUNCHERS = {"torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"], "accelerate": ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_two_processes_equal_one(family, data_dir, tmp_path):
-    single, _ = run(configuration(data_dir, tmp_path, family, "one", train=dict(per_device_train_batch_size=8)))
-    config = configuration(data_dir, tmp_path, family, "two", train=dict(per_device_train_batch_size=4, ddp_backend="gloo", use_cpu=True))
-    script = tmp_path / "two.py"
-    script.write_text(f"from chronos_dysts.training import train\ntrain({config!r})\n")
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    for a, b in zip(weights(single.directory).values(), weights(tmp_path / "two" / "final").values()): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("launcher, family", [("torchrun", "chronos-t5"), ("torchrun", "chronos-2"), ("accelerate", "chronos-bolt")])
+def test_two_processes_equal_one(launcher, family, judged_dir, root, tmp_path):
+    "The script under both launchers, with averaged weights and validation: weights to 1e-5, the same losses and the same choice; and the windows of two micro-batches accumulated."
+    def words(name, rows, steps=1):
+        more = ["n_tokens=64"] if family == "chronos-t5" else []
+        return [f"run_name={name}", f"output_dir={tmp_path}", f"data_dir={judged_dir}", f"family={family}", "size={size: nano, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 1, dropout_rate: 0, initializer_factor: 0.3}", "context_length=32", "prediction_length=16",
+                "average=0.8", "validation.every=4", "validation.windows=4", "train.max_steps=8", "train.log_steps=2", f"train.per_device_train_batch_size={rows}", f"train.gradient_accumulation_steps={steps}", "train.learning_rate=3e-3", "train.warmup_steps=2", "train.max_grad_norm=0.1", *more]
+    script, env = str(root / "scripts" / "train.py"), os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for name, command in (("one", [sys.executable, script, *words("one", 8)]), ("two", [sys.executable, "-m", *LAUNCHERS[launcher], script, *words("two", 4)]), ("accumulated", [sys.executable, "-m", *LAUNCHERS[launcher], script, *words("accumulated", 2, 2)])):
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("Made ") == 1  # one process speaks
+    history = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two", "accumulated")}
+    for name in ("two", "accumulated"):
+        a, b = weights(tmp_path / "one" / "final"), weights(tmp_path / name / "final")
+        assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-5
+        for kind in ("losses", "validation"):
+            assert len(history["one"][kind]) == len(history[name][kind]) > 0
+            for x, y in zip(history["one"][kind], history[name][kind]): assert x == pytest.approx(y, rel=1e-4)
 
 
 def test_global_random_states_are_left_alone(data_dir, tmp_path):
@@ -359,29 +373,6 @@ def test_a_loss_that_is_not_a_number_can_be_reproduced(family, data_dir, tmp_pat
     assert not torch.isfinite(training.reproduce(place))
     sound = models.build(family, SIZE, context_length=32, prediction_length=16, n_tokens=64 if family == "chronos-t5" else None)
     assert torch.isfinite(sound(**models.model_inputs(sound, load_file(place / "batch.safetensors"))).loss)  # the batch is not to blame
-
-
-# ---- what the model is given ----
-
-def test_a_second_gpu_is_not_data_parallel(monkeypatch, data_dir, tmp_path):
-    "More than one visible GPU in one process would silently become DataParallel."
-    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: self.__dict__.get("_n_gpu", 2)))
-    monkeypatch.setattr(TrainingArguments, "_setup_devices", torch.device("cpu"))
-    assert training._arguments(TrainConfig.from_mapping(configuration(data_dir, tmp_path))).n_gpu == 1
-
-
-def test_inputs_leave_out_what_is_not_known(data_dir):
-    store = open_store(data_dir / "train")
-    for family in FAMILIES:
-        model = models.build(family, SIZE, context_length=32, prediction_length=16, n_tokens=64 if family == "chronos-t5" else None).eval()
-        batch = StoreSource(store, 32, 16, 6, channels="joint" if family == "chronos-2" else "one").batch(0)
-        inputs = training.model_inputs(model, batch)
-        assert "attention_mask" not in inputs and "future_covariates" not in inputs
-        masked = batch | {"target": batch["target"].clone()}
-        masked["target"][:, 8:] = torch.nan
-        loss = model(**training.model_inputs(model, masked)).loss
-        other = batch | {"target": torch.cat([batch["target"][:, :8], torch.full_like(batch["target"][:, 8:], torch.nan)], 1)}
-        assert torch.isfinite(loss) and loss == model(**training.model_inputs(model, other)).loss and loss != model(**inputs).loss
 
 
 # ---- adapters, averages, validation ----
