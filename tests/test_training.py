@@ -375,6 +375,21 @@ def test_a_loss_that_is_not_a_number_can_be_reproduced(family, data_dir, tmp_pat
     assert torch.isfinite(sound(**models.model_inputs(sound, load_file(place / "batch.safetensors"))).loss)  # the batch is not to blame
 
 
+# ---- what the model is given ----
+
+def test_inputs_leave_out_what_is_not_known(data_dir):
+    store = open_store(data_dir / "train")
+    for family in FAMILIES:
+        model = models.build(family, SIZE, context_length=32, prediction_length=16, n_tokens=64 if family == "chronos-t5" else None).eval()
+        batch = StoreSource(store, 32, 16, 6, channels="joint" if family == "chronos-2" else "one").batch(0)
+        inputs = training.model_inputs(model, batch)
+        masked = batch | {"target": batch["target"].clone()}
+        masked["target"][:, 8:] = torch.nan
+        loss = model(**training.model_inputs(model, masked)).loss
+        other = batch | {"target": torch.cat([batch["target"][:, :8], torch.full_like(batch["target"][:, 8:], torch.nan)], 1)}
+        assert torch.isfinite(loss) and loss == model(**training.model_inputs(model, other)).loss and loss != model(**inputs).loss
+
+
 # ---- adapters, averages, validation ----
 
 @pytest.mark.parametrize("family", FAMILIES)
