@@ -88,6 +88,12 @@ def test_5_a_t5_stays_tied(data, tmp_path):
     model = models.load_model(result.directory)
     assert model.config.tie_word_embeddings and model.lm_head.weight is model.shared.weight and model.encoder.embed_tokens.weight is model.shared.weight
     assert "lm_head.weight" not in load_file(result.directory / "model.safetensors")
+    # transformers ties the weights even where the configuration denies it, and then leaves out the factor that belongs to tied ones
+    seen = {}
+    model.decoder.final_layer_norm.register_forward_hook(lambda module, inputs, output: seen.update(decoded=output))
+    model.lm_head.register_forward_pre_hook(lambda module, inputs: seen.update(scaled=inputs[0]))
+    model.eval()(input_ids=torch.arange(2, 34)[None], labels=torch.arange(2, 18)[None])
+    torch.testing.assert_close(seen["scaled"], seen["decoded"] * 32 ** -0.5)
 
 
 def test_6_a_bolt_is_no_t5(data, tmp_path):
