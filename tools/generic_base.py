@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import shutil
-import time
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -63,7 +62,6 @@ def main():
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.process_time()
     for family in args.families or NAMES:
         make(family, args.runs)
     there = {name: models.load(name) for name in models.bundled()}
@@ -71,7 +69,7 @@ def main():
     forecasters |= {name: lambda past, f=get_baseline(name): f.forecast(past, 64).median for name in ("persistence", "parroting")}
     forecasters |= {name: lambda past, f=f: f.forecast(past, 64).median for name, f in there.items()}
     sizes = {name: sum(file.stat().st_size for file in path.iterdir()) for name, path in models.bundled().items()}
-    write_json({"errors": errors(forecasters), "bytes": sizes, "steps": {name: f.made["steps"] for name, f in there.items()}, "processor": processor(), "processor_seconds": round(time.process_time() - began),
+    write_json({"errors": errors(forecasters), "bytes": sizes, "steps": {name: f.made["steps"] for name, f in there.items()}, "processor": processor(),
                 "python": platform.python_version(), "versions": models.versions(), "seed": HELD_OUT}, ROOT / "nbs" / "results" / "generic_base.json")
     print(f"{len(there)} models, {sum(sizes.values()) / 2**20:.2f} MiB")
 
