@@ -45,11 +45,11 @@ def composed(command: str, *overrides: str) -> dict:
     return OmegaConf.to_container(compose(command, ["experiment=seed-100-30", *overrides]), resolve=True)
 
 
-def scores(forecasters: dict, trajectories) -> list[dict]:
-    """Means over the windows of each system."""
-    rows = evaluate(forecasters, trajectories, PROTOCOL)
-    means = rows.groupby(["forecaster", "system", "metric", "horizon"], sort=False)["value"].mean().reset_index()
-    return [row | {"value": round(row["value"], 4)} for row in means.to_dict("records")]
+def scores(forecaster, trajectories) -> dict[str, list[float]]:
+    """Means over the windows of each system, the systems by name; keys are metric@horizon."""
+    rows = evaluate({"it": forecaster}, trajectories, PROTOCOL)
+    means = rows.groupby(["metric", "horizon", "system"])["value"].mean()
+    return {f"{metric}@{horizon}": [round(value, 4) for value in part.droplevel([0, 1]).sort_index()] for (metric, horizon), part in means.groupby(level=[0, 1])}
 
 
 def generic(count: int = 8) -> list[Trajectory]:
@@ -73,14 +73,14 @@ def main():
     test = open_store(args.corpora / "test")
     test = [t for t in test if "_drives_" not in t.system]
     others = generic()
-    done = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "scores": [], "forgetting": []}
-    record = {"flows": flows, "pairs": sorted(set(trained) - set(flows)), "test": sorted({t.system for t in test}), "trajectories": {"train": len(open_store(args.corpora / "train")), "test": len(test)},
+    done = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": {}, "scores": {}, "forgetting": {}}
+    record = {"flows": flows, "pairs": sorted(set(trained) - set(flows)), "test": sorted({t.system for t in test}), "generic": sorted({t.system for t in others}), "trajectories": {"train": len(open_store(args.corpora / "train")), "test": len(test)},
               "protocol": {"context_length": PROTOCOL.context_length, "prediction_length": PROTOCOL.prediction_length, "n_windows": PROTOCOL.n_windows, "samples": SAMPLES, "seed": PROTOCOL.seed}}
 
     def judged(name: str, forecaster) -> None:
         began = time.process_time()
-        done["scores"] += scores({name: forecaster}, test)
-        done["forgetting"] += scores({name: forecaster}, others)
+        done["scores"][name] = scores(forecaster, test)
+        done["forgetting"][name] = scores(forecaster, others)
         done["runs"].setdefault(name, {})["judged_in"] = round(time.process_time() - began, 1)
         write_json(done | record | environment(), RESULTS)
 
