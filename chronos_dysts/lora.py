@@ -61,8 +61,8 @@ def add_lora(model: PreTrainedModel,  # of any family
 # %% ../nbs/55_lora.ipynb #d3269f9c
 def merged(model: PreTrainedModel) -> PreTrainedModel:
     "The model as a plain one, its adapters added to the weights; a copy, or the model itself where it has none."
+    if not any(hasattr(module, "lora_A") for module in model.modules()): return model  # peft need not be there
     from peft.tuners.tuners_utils import BaseTunerLayer
-    if not any(isinstance(module, BaseTunerLayer) for module in model.modules()): return model
     plain = copy.deepcopy(model)
     for name, module in list(plain.named_modules()):
         if isinstance(module, BaseTunerLayer):

@@ -416,6 +416,16 @@ def test_adapters_are_trained_and_the_whole_model_is_saved(family, bases, data_d
     assert again.resumed_from == 3 and equal(tuned, weights(again.directory)) and whole.losses == again.losses
 
 
+def test_peft_is_needed_for_adapters_only(bases, data_dir, tmp_path, monkeypatch):
+    from chronos_dysts import lora
+    find = lora.importlib.util.find_spec
+    monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name, *args: None if name == "peft" else find(name, *args))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "peft"]: monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'chronos-dysts\[lora\]'"): run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), lora={"rank": 2}))
+    run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), train=dict(max_steps=1)))
+
+
 def test_averaged_weights_are_an_exponential_moving_average(data_dir, tmp_path, monkeypatch):
     seen, original = [], ChronosTrainer.update_average
 
