@@ -17,6 +17,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -143,28 +144,35 @@ def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
 class _Groups:
     "The groups of a batch in the place of the mask `(time, 1, rows, rows)` that says who is with whom; made by Chronos-2's encoder, read by `_AttentionInGroups`."
 
-    def __init__(self, group_ids: torch.Tensor, attention_mask: torch.Tensor, floating_type: torch.dtype):
-        self.dense = lambda: Chronos2Encoder._construct_and_invert_group_time_mask(group_ids, attention_mask, floating_type)
+    def __init__(self, *arguments: Any): self.arguments = arguments  # group_ids (rows,), attention_mask (rows, time), floating_type
+
+    @cached_property
+    def dense(self) -> torch.Tensor: return Chronos2Encoder._construct_and_invert_group_time_mask(*self.arguments)
+
+    @cached_property
+    def apart(self) -> tuple[int, int, torch.Tensor, torch.Tensor, torch.Tensor]:
+        "Groups, rows of the largest, the slot of each row, the row of each slot (group by group, empty ones have the first row), and the mask of the slots `(groups · time, 1, 1, size)`."
+        group_ids, attention_mask, dtype = self.arguments
         _, group, counts = group_ids.unique(return_inverse=True, return_counts=True)
-        order = group.argsort(stable=True)
-        groups, size = len(counts), int(counts.max())
+        groups, size, order = len(counts), int(counts.max()), group.argsort(stable=True)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[group[order]]
-        self.shape, self.slot = (groups, size), group * size + place  # of each row
-        self.row = torch.zeros(groups * size, dtype=torch.long, device=order.device).index_put_((self.slot,), torch.arange(len(group), device=order.device))  # of each slot; empty ones have the first row, masked
-        seen = torch.zeros(groups * size, attention_mask.shape[1], dtype=floating_type, device=order.device).index_put_((self.slot,), attention_mask.to(floating_type))
-        self.mask = ((1.0 - seen) * torch.finfo(floating_type).min).view(groups, size, -1).transpose(1, 2).reshape(-1, 1, 1, size)
+        slot = group * size + place
+        row = torch.zeros(groups * size, dtype=torch.long, device=slot.device).index_put_((slot,), torch.arange(len(slot), device=slot.device))
+        seen = torch.zeros(groups * size, attention_mask.shape[1], dtype=dtype, device=slot.device).index_put_((slot,), attention_mask.to(dtype))
+        return groups, size, slot, row, ((1.0 - seen) * torch.finfo(dtype).min).view(groups, size, -1).transpose(1, 2).reshape(-1, 1, 1, size)
 
 
 class _AttentionInGroups(GroupSelfAttention):
-    "Group attention computed inside each group: the same numbers, without the products between rows of different groups, whose number grows with the square of the batch."
+    "Group attention computed, while a model trains, inside each group: the same numbers up to rounding, without the products between rows of different groups, whose number grows with the square of the batch."
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: _Groups, output_attentions: bool = False) -> AttentionOutput:
-        if output_attentions: return super().forward(hidden_states, attention_mask.dense(), output_attentions)
-        (groups, size), (rows, time, width) = attention_mask.shape, hidden_states.shape
-        together = self.layer_norm(hidden_states)[attention_mask.row].view(groups, size, time, width).transpose(1, 2).reshape(groups * time, size, width)
-        answer = self.self_attention(together, mask=attention_mask.mask)[0].view(groups, time, size, width).transpose(1, 2).reshape(groups * size, time, width)
-        return AttentionOutput(hidden_states=hidden_states + self.dropout(answer[attention_mask.slot]))
+        # Forecasts stay those of the packaged model to the last bit
+        if output_attentions or not self.training: return super().forward(hidden_states, attention_mask.dense, output_attentions)
+        (groups, size, slot, row, mask), (_, time, width) = attention_mask.apart, hidden_states.shape
+        together = self.layer_norm(hidden_states)[row].view(groups, size, time, width).transpose(1, 2).reshape(groups * time, size, width)
+        answer = self.self_attention(together, mask=mask)[0].view(groups, time, size, width).transpose(1, 2).reshape(groups * size, time, width)
+        return AttentionOutput(hidden_states=hidden_states + self.dropout(answer[slot]))
 
 # %% ../nbs/51_models.ipynb #78606414
 _PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2"}

@@ -257,7 +257,7 @@ class _Report(TrainerCallback):
 ALIASES = {"log_steps": "logging_steps"}  # names that users of the first version know
 
 DEFAULTS: dict[str, Any] = dict(max_steps=1000, per_device_train_batch_size=32, gradient_accumulation_steps=1, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.0, adam_beta2=0.98,
-                                max_grad_norm=1.0, logging_steps=50, save_steps=500, save_total_limit=2)
+                                max_grad_norm=1.0, optim="adamw_torch_fused", bf16=False, torch_compile=False, logging_steps=50, save_steps=500, save_total_limit=2)
 
 VALIDATION: dict[str, Any] = dict(split=None, every=None, windows=32, metric="loss", patience=None, samples=8)
 """`split`: folder of the data set, None: `validation` if there is one; `every` so many steps, None: ten times in a run, 0: never; `windows` to judge by; the `metric` that the final model is the best by: loss, smape100 or vpt;
