@@ -195,7 +195,8 @@ def test_gradients_of_a_t5_do_not_grow_with_accumulation(guarded, tmp_path):
     assert norms[4] / norms[1] == pytest.approx(1 if guarded else 4, rel=1e-3)
 
 
-LAUNCHERS = {"torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"], "accelerate": ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]}
+# On the CPU accelerate would start its processes through MPI; its launcher of several GPUs is torchrun's, and does not look for them
+LAUNCHERS = {"torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"], "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]}
 
 
 @pytest.mark.slow
