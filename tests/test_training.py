@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -465,7 +466,6 @@ def test_the_best_by_validation_is_kept_and_patience_ends_a_run(family, judged_d
     again, _ = run(configuration(judged_dir, tmp_path, family, "stopped", **more))
     assert 0 < again.resumed_from <= 2 * best + 4 and again.validation == whole.validation and again.losses == whole.losses and equal(weights(whole.directory), weights(again.directory))
     # killed after the last step, before the final model was made: nothing is trained any more
-    import shutil
     shutil.rmtree(again.directory)
     monkeypatch.setattr(ChronosTrainer, "train", lambda *args, **kwargs: pytest.fail("trained on"))
     once_more, _ = run(configuration(judged_dir, tmp_path, family, "stopped", **more))
@@ -518,6 +518,17 @@ def test_bf16_autocast_keeps_weights_in_float32(family, data_dir, tmp_path, monk
     monkeypatch.setattr(ChronosTrainer, "compute_loss", watched)
     result, _ = run(configuration(data_dir, tmp_path, family, train=dict(bf16=True, max_steps=3)))
     assert seen == {torch.bfloat16} and {p.dtype for p in models.load_model(result.directory).parameters()} == {torch.float32} and json.loads((result.directory / "config.json").read_text())["dtype"] == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["chronos-bolt", "chronos-2"])
+def test_a_compiled_model_is_the_same_model(family, judged_dir, tmp_path):
+    if not any(shutil.which(name) for name in ("g++", "clang++")): pytest.skip("torch.compile needs a compiler on the CPU")
+    more = dict(average=0.9, validation={"every": 2, "windows": 4}, train=dict(max_steps=4, save_steps=2))
+    plain, _ = run(configuration(judged_dir, tmp_path, family, "plain", **more))
+    compiled, _ = run(configuration(judged_dir, tmp_path, family, "compiled", **more | {"train": more["train"] | {"torch_compile": True}}))
+    assert [x for _, x in compiled.losses] == pytest.approx([x for _, x in plain.losses], rel=1e-4) and compiled.validation[-1]["loss"] == pytest.approx(plain.validation[-1]["loss"], rel=1e-3)
+    assert weights(compiled.directory).keys() == weights(plain.directory).keys()
 
 
 def test_schedules_and_the_optimiser(data_dir, tmp_path, monkeypatch):
