@@ -44,6 +44,8 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "lab": ["ipympl>=0.9.4", "jupytext>=1.16"],
+    "lora": ["peft>=0.18.1"],
+    "tensorboard": ["tensorboardX>=2.6.2"],
     "wandb": ["wandb>=0.19"],
     "baselines": ["pydmd>=2025.1", "pysindy>=2.1", "reservoirpy>=0.4"],
     "hub": ["datasets>=4.0"],
@@ -104,7 +106,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']},<3.14",
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={cfg["lib_name"]: ["configs/*.yaml", "configs/recipes/*/*.yaml", "data/*.json", "data/*.csv"]},
+    package_data={cfg["lib_name"]: ["configs/*.yaml", "configs/recipes/*/*.yaml", "data/*.json", "data/*.csv", "data/models/*/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={

@@ -40,10 +40,9 @@ from gluonts.transform import ExpectedNumInstanceSampler, InstanceSplitter
 
 from chronos_dysts.augmentations import Mixture, RandomAffineTransform, RandomConvexCombinationTransform, RandomProjectedSkewTransform
 from chronos_dysts.fresh import UNIT, affordable
-from chronos_dysts.models import build
+from chronos_dysts.models import build, model_inputs
 from chronos_dysts.store import Trajectory, open_store, write_trajectory
 from chronos_dysts.systems import split_systems
-from chronos_dysts.training import model_inputs
 from chronos_dysts.windows import OnlineSource, StoreSource
 
 BATCH = 32

@@ -358,7 +358,7 @@ def _compose_file(name: str, folder: Path | None = None) -> dict[str, Any]:
 
 
 def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str | None = None) -> DictConfig:
-    """The configuration of a command: its file, changed by the file of the same name in `config_dir`, changed by `overrides` ("key=value").
+    """The configuration of a command: its file, changed by the file of the same name in `config_dir`, changed by `overrides` ("key=value"). The override `experiment=NAME` is the `config_dir` of a recipe.
 
     Raises UsageError, which names the file and the key, for a key that there is not, a value of another type, or a file that cannot be read.
     """
@@ -370,6 +370,14 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
         raise NotMadeYet(f"{command} is not made yet; {definition.instead}")
     if definition.first and overrides and "=" not in overrides[0]:
         overrides = [f"{definition.first}={overrides[0]}", *overrides[1:]]
+    named = [override.partition("=")[2] for override in overrides if override.startswith("experiment=")]
+    if named:
+        recipes = sorted(path.name for path in resources.files("chronos_dysts.configs").joinpath("recipes").iterdir() if path.joinpath(file).is_file())
+        if config_dir is not None or len(named) > 1:
+            raise UsageError(f"experiment={named[0]} and {f'--config-dir {config_dir}' if config_dir is not None else f'experiment={named[1]}'}: a command has one recipe")
+        if named[0] not in recipes:
+            raise UsageError(f"there is no experiment {named[0]!r} for the command {command}; {_suggest(named[0], recipes, 'there are')}")
+        config_dir, overrides = named[0], [override for override in overrides if not override.startswith("experiment=")]
     tree = _compose_file(definition.config)
     keys = _Keys(definition, copy.deepcopy(tree))
     changes: list[tuple[str, Any, str, str]] = []
@@ -401,7 +409,7 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
 
 # %% ../nbs/95_cli.ipynb #bef6fb8a
 OPTIONS = (
-    ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: seed, panda-like, nano"),
+    ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: seed, seed-100-30, generic, panda-like, nano (experiment=NAME is the same)"),
     ("--quiet", "print nothing but errors"),
     ("--json", "print one JSON object and nothing else: what was made, or the error"),
     ("--completion SHELL", "print what completes words in bash, zsh or fish, as in: source <(chronos-dysts --completion bash)"),

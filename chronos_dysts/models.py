@@ -17,6 +17,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ import torch
 from chronos import BaseChronosPipeline, ChronosBoltPipeline, ChronosConfig, ChronosModel, ChronosPipeline
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
+from chronos.chronos2.model import Chronos2Encoder
 from chronos.chronos2.config import Chronos2CoreConfig
+from chronos.chronos2.layers import AttentionOutput, GroupSelfAttention
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
@@ -36,9 +40,10 @@ from .decoding import T5Decoder, draw
 from .tokenizers import MeanScaleBins
 
 # %% auto #0
-__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'locate',
-           'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'sample_paths', 'ChronosForecaster',
-           'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster', 'load']
+__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'bundled',
+           'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'model_inputs',
+           'sample_paths', 'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster',
+           'load']
 
 # %% ../nbs/51_models.ipynb #28a36360
 FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")
@@ -76,6 +81,7 @@ def build(family: str,  # one of `FAMILIES`
           context_length: int = 512,  # steps the model reads
           prediction_length: int = 64,  # steps the model writes at once
           n_tokens: int | None = None,  # size of the vocabulary; chronos-t5 only, by default 4096
+          tokenizer: Mapping[str, Any] | None = None,  # settings of the tokenizer, such as `low_limit` and `high_limit`; chronos-t5 only
           seed: int = 0,  # of the weights
           ) -> PreTrainedModel:
     """A model with seeded random weights, in the geometry and with the settings of the published ones.
@@ -92,6 +98,10 @@ def build(family: str,  # one of `FAMILIES`
     for key, value in (("context_length", context_length), ("prediction_length", prediction_length)):
         if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{key} must be a whole number of steps, at least 1, not {value!r}")
     if n_tokens is not None and family != "chronos-t5": raise ValueError(f"n_tokens={n_tokens} is the size of a vocabulary, which {family} has not: leave it out, or take family=chronos-t5")
+    if tokenizer and family != "chronos-t5": raise ValueError(f"tokenizer={dict(tokenizer)}, but {family} reads numbers, not tokens: leave it out, or take family=chronos-t5")
+    limits = dict(low_limit=-15.0, high_limit=15.0)
+    for key in tokenizer or ():
+        if key not in limits: raise ValueError(f"there is no tokenizer setting {key!r}: {_nearest(key, tuple(limits))}")
 
     settings = dict(dropout_rate=0.1, initializer_factor=0.05, feed_forward_proj="relu") | GEOMETRIES[name] | settings
     for key, value in settings.items():
@@ -101,7 +111,7 @@ def build(family: str,  # one of `FAMILIES`
     if family == "chronos-t5":
         n_tokens = 4096 if n_tokens is None else n_tokens
         # Exactly the fields of ChronosConfig: one more would break loading.
-        chronos = dict(tokenizer_class="MeanScaleUniformBins", tokenizer_kwargs=dict(low_limit=-15.0, high_limit=15.0), context_length=context_length,
+        chronos = dict(tokenizer_class="MeanScaleUniformBins", tokenizer_kwargs=limits | {key: float(value) for key, value in (tokenizer or {}).items()}, context_length=context_length,
                        prediction_length=prediction_length, n_tokens=n_tokens, n_special_tokens=2, pad_token_id=0, eos_token_id=1, use_eos_token=True,
                        model_type="seq2seq", num_samples=20, temperature=1.0, top_k=50, top_p=1.0)
         MeanScaleBins.from_config(chronos)
@@ -125,7 +135,44 @@ def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
     # T5's forward takes **kwargs, so transformers' Trainer believes that it normalises its loss by the number of tokens of the whole batch.
     # It does not, and its gradients would grow with the steps of accumulation and with the number of processes.
     model.accepts_loss_kwargs = False
+    if isinstance(model, Chronos2Model):
+        model.encoder._construct_and_invert_group_time_mask = _Groups
+        for block in model.encoder.block: block.layer[1].__class__ = _AttentionInGroups
     return model
+
+
+class _Groups:
+    "The groups of a batch in the place of the mask `(time, 1, rows, rows)` that says who is with whom; made by Chronos-2's encoder, read by `_AttentionInGroups`."
+
+    def __init__(self, *arguments: Any): self.arguments = arguments  # group_ids (rows,), attention_mask (rows, time), floating_type
+
+    @cached_property
+    def dense(self) -> torch.Tensor: return Chronos2Encoder._construct_and_invert_group_time_mask(*self.arguments)
+
+    @cached_property
+    def apart(self) -> tuple[int, int, torch.Tensor, torch.Tensor, torch.Tensor]:
+        "Groups, rows of the largest, the slot of each row, the row of each slot (group by group, empty ones have the first row), and the mask of the slots `(groups · time, 1, 1, size)`."
+        group_ids, attention_mask, dtype = self.arguments
+        _, group, counts = group_ids.unique(return_inverse=True, return_counts=True)
+        groups, size, order = len(counts), int(counts.max()), group.argsort(stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[group[order]]
+        slot = group * size + place
+        row = torch.zeros(groups * size, dtype=torch.long, device=slot.device).index_put_((slot,), torch.arange(len(slot), device=slot.device))
+        seen = torch.zeros(groups * size, attention_mask.shape[1], dtype=dtype, device=slot.device).index_put_((slot,), attention_mask.to(dtype))
+        return groups, size, slot, row, ((1.0 - seen) * torch.finfo(dtype).min).view(groups, size, -1).transpose(1, 2).reshape(-1, 1, 1, size)
+
+
+class _AttentionInGroups(GroupSelfAttention):
+    "Group attention computed, while a model trains, inside each group: the same numbers up to rounding, without the products between rows of different groups, whose number grows with the square of the batch."
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: _Groups, output_attentions: bool = False) -> AttentionOutput:
+        # Forecasts stay those of the packaged model to the last bit
+        if output_attentions or not self.training: return super().forward(hidden_states, attention_mask.dense, output_attentions)
+        (groups, size, slot, row, mask), (_, time, width) = attention_mask.apart, hidden_states.shape
+        together = self.layer_norm(hidden_states)[row].view(groups, size, time, width).transpose(1, 2).reshape(groups * time, size, width)
+        answer = self.self_attention(together, mask=mask)[0].view(groups, time, size, width).transpose(1, 2).reshape(groups * size, time, width)
+        return AttentionOutput(hidden_states=hidden_states + self.dropout(answer[slot]))
 
 # %% ../nbs/51_models.ipynb #78606414
 _PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2"}
@@ -177,13 +224,20 @@ def _from_hub(name: str) -> Path:
                               "Give a local checkpoint directory as model_id, or leave model_id out to build a small model from a configuration.") from None
 
 
+def bundled() -> dict[str, Path]:
+    "The models that come with the package, by name: small ones that have learnt generic series only, to fine-tune where there is no hub."
+    folder = Path(str(resources.files("chronos_dysts"))) / "data" / "models"
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+
+
 def locate(model_id: str | os.PathLike) -> Path:
-    """The directory of a checkpoint: `model_id` itself if it is one, else the cached files of a model at the hub.
+    """The directory of a checkpoint: `model_id` itself if it is one, else that of a model that comes with the package (see `bundled`), else the cached files of a model at the hub.
 
     Raises `ValueError` for a directory that is no checkpoint (and names those inside it) and for a path that does not exist (with the nearest that does),
     and `ConnectionError` in one sentence when the hub cannot be reached.
     """
     name, path = str(model_id), Path(model_id).expanduser()
+    if name in (ours := bundled()) and not path.exists(): return ours[name]
     if name == "chronos-dysts-nano" and not path.exists():
         raise ValueError("the package's own model chronos-dysts-nano does not exist yet: leave model_id out, and a small model is built from a configuration (family=…, size=nano)")
     if path.is_dir():
@@ -195,6 +249,7 @@ def locate(model_id: str | os.PathLike) -> Path:
         raise ValueError(f"{name} is no checkpoint: it has no config.json" + (f"; there is one inside it: model_id={inside[-1]}" if inside else ""))
     if path.exists(): raise ValueError(f"{name} is a file: model_id is the directory of a checkpoint")
     if _HUB_NAME.fullmatch(name) and not path.parent.is_dir(): return _from_hub(name)
+    if not path.exists() and (near := difflib.get_close_matches(name, list(ours), 1, 0.8)): raise ValueError(f"there is no checkpoint {name}: did you mean {near[0]}, which comes with the package?")
     siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, 1, 0.5)
     raise ValueError(f"there is no checkpoint {name}" + (f": did you mean {path.with_name(near[0])}?" if near else
@@ -315,6 +370,25 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+# %% ../nbs/51_models.ipynb #9edbeca5
+def model_inputs(model: PreTrainedModel,  # of any family
+                 batch: Mapping[str, torch.Tensor],  # of a `WindowSource`
+                 bins: MeanScaleBins | None = None,  # the tokenizer of a T5
+                 ) -> dict[str, torch.Tensor | int]:
+    "The arguments of `model.forward` for a batch of windows."
+    family, context, target = family_of(model.config), batch["context"], batch["target"]
+    if family == "chronos-t5":
+        bins = bins or MeanScaleBins.from_config(model.config.chronos_config)
+        tokens, observed, scale = bins.encode_context(context)
+        labels, known = bins.encode_target(target, scale)
+        # A full mask is left out: it would only cost
+        mask = {} if observed.all() else {"attention_mask": observed.long()}
+        return {"input_ids": tokens, "labels": labels.masked_fill(~known, -100)} | mask
+    if family == "chronos-bolt": return {"context": context, "target": target}
+    patches = math.ceil(target.shape[-1] / model.config.chronos_config["output_patch_size"])
+    # No future_covariates: all NaN, as the packaged dataset fills them, they break the compiled graph
+    return {"context": context, "group_ids": batch["group_ids"], "future_target": target, "num_output_patches": patches}
 
 # %% ../nbs/51_models.ipynb #458ca6b5
 ROLLOUTS = ("samples", "median", "greedy", "quantiles")

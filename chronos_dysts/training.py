@@ -11,10 +11,14 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import random
 import re
+import shutil
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,87 +28,157 @@ import numpy as np
 import torch
 import yaml
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from . import __version__, augmentations, models
 from .fresh import affordable
-from .generic import generic_source
+from .generic import generic_source, synthetic_series
+from .lora import add_lora, check_lora, merged
+from .models import model_inputs
 from .store import Store, open_store, read_manifest, write_atomically, write_json
-from .systems import catalogue, get_system, split_systems
+from .systems import catalogue, get_system, split_systems, stream_key
 from .tokenizers import MeanScaleBins
+from .validation import BETTER, Validation, best_of
 from .windows import MixtureSource, OnlineSource, StoreSource, WindowSource
 
 # %% auto #0
-__all__ = ['COMPLETE', 'ALIASES', 'DEFAULTS', 'model_inputs', 'ChronosTrainer', 'last_checkpoint', 'TrainConfig', 'families_of',
-           'online_systems', 'check_split', 'TrainResult', 'train']
-
-# %% ../nbs/60_training.ipynb #9edbeca5
-def model_inputs(model: PreTrainedModel,  # of any family
-                 batch: Mapping[str, torch.Tensor],  # of a `WindowSource`
-                 bins: MeanScaleBins | None = None,  # the tokenizer of a T5
-                 ) -> dict[str, torch.Tensor | int]:
-    "The arguments of `model.forward` for a batch of windows."
-    family, context, target = models.family_of(model.config), batch["context"], batch["target"]
-    if family == "chronos-t5":
-        bins = bins or MeanScaleBins.from_config(model.config.chronos_config)
-        tokens, observed, scale = bins.encode_context(context)
-        labels, known = bins.encode_target(target, scale)
-        # A full mask is left out: it would only cost
-        mask = {} if observed.all() else {"attention_mask": observed.long()}
-        return {"input_ids": tokens, "labels": labels.masked_fill(~known, -100)} | mask
-    if family == "chronos-bolt": return {"context": context, "target": target}
-    patches = math.ceil(target.shape[-1] / model.config.chronos_config["output_patch_size"])
-    # No future_covariates: all NaN, as the packaged dataset fills them, they break the compiled graph
-    return {"context": context, "group_ids": batch["group_ids"], "future_target": target, "num_output_patches": patches}
+__all__ = ['COMPLETE', 'TRAINING', 'AHEAD', 'ALIASES', 'DEFAULTS', 'VALIDATION', 'ChronosTrainer', 'last_checkpoint', 'reproduce',
+           'TrainConfig', 'families_of', 'online_systems', 'check_split', 'TrainResult', 'train']
 
 # %% ../nbs/60_training.ipynb #9a6d032d
 COMPLETE = "complete"  # the file that marks a checkpoint as whole
+TRAINING = "training.safetensors"  # of a checkpoint: what training goes on from, where that is not the model itself
+AHEAD = 2  # batches that are made while the model computes
 
 
 class _MicroBatches:
     "The micro-batches of this process, from the trainer's step on; without end."
 
-    def __init__(self, trainer: ChronosTrainer): self.trainer = trainer
+    def __init__(self, trainer: ChronosTrainer):
+        self.trainer = trainer
+        # torch counts its threads anew in each
+        self.pool = ThreadPoolExecutor(1, "windows", torch.set_num_threads, (torch.get_num_threads(),))
+
+    def _make(self, number: int) -> dict[str, torch.Tensor]:
+        batch = self.trainer.source.batch(number, self.trainer.args.process_index, self.trainer.args.world_size)
+        return {name: x.pin_memory() if x.device.type == "cpu" else x for name, x in batch.items()} if self.trainer.args.device.type == "cuda" else batch
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         trainer = self.trainer
         number = trainer.state.global_step * trainer.args.gradient_accumulation_steps
+        ahead = deque(self.pool.submit(self._make, number + k) for k in range(AHEAD))
+        number += AHEAD
         while True:
             began = time.perf_counter()
-            batch = trainer.source.batch(number, trainer.args.process_index, trainer.args.world_size)
+            batch = ahead.popleft().result()
             trainer.waited += time.perf_counter() - began
+            ahead.append(self.pool.submit(self._make, number))
             yield batch
             number += 1
 
+    def close(self) -> None: self.pool.shutdown(cancel_futures=True)
+
 
 class ChronosTrainer(Trainer):
-    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints."
+    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights."
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, **kwargs: Any):
         super().__init__(model=model, args=args, **kwargs)
         # See `models`: no family here normalises its loss by the number of tokens of the whole batch
         self.model_accepts_loss_kwargs = False
-        self.source, self.made, self.waited = source, dict(made), 0.0
+        self.source, self.made, self.waited, self.loader = source, dict(made), 0.0, None
+        self.validation, self.average = validation, average
+        self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.averaged = {name: p.detach().clone() for name, p in self.trained.items()} if average else {}
         self.bins = MeanScaleBins.from_config(model.config.chronos_config) if models.family_of(model.config) == "chronos-t5" else None
 
-    def get_train_dataloader(self) -> _MicroBatches: return _MicroBatches(self)
+    def get_train_dataloader(self) -> _MicroBatches:
+        self.loader = _MicroBatches(self)
+        return self.loader
+
+    def close(self) -> None:
+        "End the thread and the workers that make batches."
+        if self.loader is not None: self.loader.close()
+        self.source.close()
+
+    def _prepare_inputs(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: x.to(self.args.device, non_blocking=True) for name, x in inputs.items()}
 
     def compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         outputs = model(**model_inputs(self.model, inputs, self.bins))
-        if not torch.isfinite(outputs.loss):
-            windows = self.source.describe(inputs)
-            raise FloatingPointError(f"the loss is {outputs.loss.item()} at step {self.state.global_step}: nothing is saved of this step. The batch held {len(windows)} windows: {', '.join(windows[:8])}"
-                                     f"{', …' if len(windows) > 8 else ''}. Lower train.learning_rate (now {self.args.learning_rate}), or look at these windows")
+        if not torch.isfinite(outputs.loss): self._not_finite(inputs, outputs.loss.item())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def _not_finite(self, inputs: Mapping[str, torch.Tensor], loss: float) -> None:
+        "Save what can be looked into, and raise."
+        self.loader.close()
+        windows, step = self.source.describe(inputs), self.state.global_step
+        place = Path(self.args.output_dir) / (f"not-finite-{step}" + (f"-{self.args.process_index}" if self.args.world_size > 1 else ""))
+        models.save(merged(self.accelerator.unwrap_model(self.model, keep_torch_compile=False)), place, self.made | {"steps": step, "loss": str(loss)}, overwrite=True)
+        write_atomically(place / "batch.safetensors", lambda path: save_file({name: x.cpu().contiguous() for name, x in inputs.items()}, path))
+        write_json({"step": step, "loss": str(loss), "windows": windows, "learning_rate": self._get_learning_rate()}, place / "report.json")
+        raise FloatingPointError(f"the loss is {loss} at step {step}: nothing is saved of this step. The batch held {len(windows)} windows: {', '.join(windows[:8])}"
+                                 f"{', …' if len(windows) > 8 else ''}. Lower train.learning_rate (now {self.args.learning_rate}), or look at these windows: weights and batch are in {place}, for chronos_dysts.training.reproduce")
 
     def floating_point_ops(self, inputs: Any) -> int: return 0  # the estimate is for language models
 
+    # ---- averaged weights ----
+
+    def update_average(self) -> None:
+        "Let the averaged weights follow, after a step."
+        if not self.average: return
+        decay = min(self.average, (1 + self.state.global_step) / (10 + self.state.global_step))
+        torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in self.trained.values()], 1 - decay)
+
+    @contextmanager
+    def _as_used(self) -> Iterator[PreTrainedModel]:
+        "The model with its averaged weights, while the context lasts."
+        there = {name: p.detach().clone() for name, p in self.trained.items()} if self.average else {}
+        with torch.no_grad():
+            for name in there: self.trained[name].copy_(self.averaged[name])
+        try: yield self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        finally:
+            with torch.no_grad():
+                for name, value in there.items(): self.trained[name].copy_(value)
+
+    # ---- validation ----
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        "What validation has said so far."
+        return [{"step": entry["step"]} | {name: entry[f"eval_{name}"] for name in BETTER} for entry in self.state.log_history if "eval_loss" in entry]
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        scores = [None]
+        if self.is_world_process_zero():
+            with self._as_used() as model: scores = [self.validation(model)]
+        if self.args.world_size > 1: torch.distributed.broadcast_object_list(scores)  # all have to decide alike, to the last bit
+        metrics = {f"eval_{name}": value for name, value in scores[0].items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ---- checkpoints ----
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if self.args.should_save:
-            models.save(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), output_dir or self.args.output_dir, self.made | {"steps": self.state.global_step}, overwrite=True)
+        if not self.args.should_save: return
+        directory = Path(output_dir or self.args.output_dir)
+        with self._as_used() as model: models.save(merged(model), directory, self.made | {"steps": self.state.global_step} | ({"validation": self.made["validation"] | {"scores": self.history[-1]}} if self.history else {}), overwrite=True)
+        if self.average or len(self.trained) < sum(1 for _ in self.model.parameters()):
+            state = {f"weights.{name}": p.detach().cpu().contiguous() for name, p in self.trained.items()} | {f"average.{name}": x.cpu().contiguous() for name, x in self.averaged.items()}
+            write_atomically(directory / TRAINING, lambda path: save_file(state, path))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        path = Path(resume_from_checkpoint) / TRAINING
+        if not path.exists(): return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = load_file(path)
+        with torch.no_grad():
+            for name, p in self.trained.items(): p.copy_(state[f"weights.{name}"])
+        self.averaged = {name: state[f"average.{name}"].to(p.device) for name, p in self.trained.items()} if self.average else {}
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -118,12 +192,21 @@ def last_checkpoint(run: Path) -> Path | None:
     found = [(int(match[1]), path) for path in run.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / COMPLETE).exists()]
     return max(found)[1] if found else None
 
+
+def reproduce(directory: Path | str,  # as a run that stopped at a loss that is not a number has named it
+              ) -> torch.Tensor:
+    "The loss of the saved batch under the saved weights, without dropout; a tensor, to go back from."
+    model, batch = models.load_model(directory).eval(), load_file(Path(directory) / "batch.safetensors")
+    return model(**model_inputs(model, batch)).loss
+
 # %% ../nbs/60_training.ipynb #1810ec2d
 class _Report(TrainerCallback):
-    "A progress bar on a terminal, plain lines elsewhere."
+    "A progress bar on a terminal, plain lines elsewhere; and when to validate, to save and to stop."
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, every: int | None = None, metric: str = "loss", patience: int | None = None):
         self.console, self.trainer, self.bar, self.loss = console, None, None, ""
+        self.every, self.metric, self.patience = every, metric, patience
+        self.began, self.first = time.perf_counter(), 0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.began, self.first = time.perf_counter(), state.global_step
@@ -138,11 +221,23 @@ class _Report(TrainerCallback):
         return seconds, steps * rows / max(seconds, 1e-9), self.trainer.waited / max(seconds, 1e-9)
 
     def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.update_average()
+        last = state.global_step >= state.max_steps
+        if self.every and (last or state.global_step % self.every == 0): control.should_evaluate = True
         # A line with each checkpoint, so that the losses of a resumed run are those of a whole one, and one at the end
-        if control.should_save or state.global_step >= state.max_steps: control.should_log = True
+        if last: control.should_save = True
+        if control.should_save or control.should_evaluate: control.should_log = True
         if self.bar:
             _, rate, waited = self._rates(args, state)
-            self.bar.update(self.task, completed=state.global_step, note=f"{self.loss}{rate:.0f} samples/s")
+            self.bar.update(self.task, completed=state.global_step, note=f"{self.loss}{rate:.0f} samples/s, {waited:.0%} waiting")
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        best, since = best_of(self.trainer.history, self.metric) or (None, len(self.trainer.history))
+        if best == state.global_step: control.should_save = True
+        if self.patience and since >= self.patience: control.should_save = control.should_training_stop = True
+        if state.is_world_process_zero:
+            self.console.print(f"step {state.global_step}/{state.max_steps} · validation: loss {metrics['eval_loss']:.4g}, sMAPE {metrics['eval_smape100']:.1f} of 100, valid for {metrics['eval_vpt']:.1f} steps"
+                               + (" · the best so far" if best == state.global_step else f" · no better for {since}" + (": enough" if control.should_training_stop and since >= (self.patience or since + 1) else "")), soft_wrap=True, highlight=False)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "loss" not in logs or not state.is_world_process_zero: return
@@ -162,12 +257,18 @@ class _Report(TrainerCallback):
 ALIASES = {"log_steps": "logging_steps"}  # names that users of the first version know
 
 DEFAULTS: dict[str, Any] = dict(max_steps=1000, per_device_train_batch_size=32, gradient_accumulation_steps=1, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.0, adam_beta2=0.98,
-                                max_grad_norm=1.0, logging_steps=50, save_steps=500, save_total_limit=2)
+                                max_grad_norm=1.0, optim="adamw_torch_fused", bf16=False, torch_compile=False, logging_steps=50, save_steps=500, save_total_limit=2)
+
+VALIDATION: dict[str, Any] = dict(split=None, every=None, windows=32, metric="loss", patience=None, samples=8)
+"""`split`: folder of the data set, None: `validation` if there is one; `every` so many steps, None: ten times in a run, 0: never; `windows` to judge by; the `metric` that the final model is the best by: loss, smape100 or vpt;
+`patience`: validations without a better one after which the run ends, None: it does not; `samples`: paths of a T5."""
 
 # Settings that follow from others, and what to use in their place
 _OURS = dict(output_dir="output_dir (outside train)", run_name="run_name (outside train)", seed="seed (outside train)", data_seed="seed (outside train)", num_train_epochs="train.max_steps: windows are drawn without end, there are no epochs",
-             resume_from_checkpoint="the same command again: it goes on by itself", report_to="wandb.log", ignore_data_skip="nothing: windows are found by their number", remove_unused_columns="nothing", label_names="nothing",
-             prediction_loss_only="nothing", logging_nan_inf_filter="nothing: a loss that is not a number stops the run", disable_tqdm="nothing", auto_find_batch_size="train.per_device_train_batch_size")
+             resume_from_checkpoint="the same command again: it goes on by itself", report_to="wandb.log or tensorboard.log", ignore_data_skip="nothing: windows are found by their number", remove_unused_columns="nothing", label_names="nothing",
+             prediction_loss_only="nothing", logging_nan_inf_filter="nothing: a loss that is not a number stops the run", disable_tqdm="nothing", auto_find_batch_size="train.per_device_train_batch_size",
+             save_only_model="nothing: a run that cannot go on is none", **dict.fromkeys(("eval_strategy", "do_eval", "eval_on_start", "eval_delay", "per_device_eval_batch_size"), "validation.split"), eval_steps="validation.every",
+             **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), "validation.metric"))
 
 # Settings that a run may change while it goes on: they leave the weights as they are
 _FREE = {"logging_steps", "logging_first_step", "logging_strategy", "save_steps", "save_strategy", "save_total_limit", "log_level", "dataloader_num_workers", "skip_memory_metrics"}
@@ -190,16 +291,21 @@ class TrainConfig:
     systems: Sequence[str] | None = None  # train on these only
     context_length: int | None = None
     prediction_length: int | None = None
-    source: str = "store"  # of windows: "store", the data set, or "online", flows that are integrated while training
+    source: str = "store"  # of windows: "store", the data set; "online", flows that are integrated while training; "generic", no flows at all
     online: Mapping[str, Any] = field(default_factory=dict)  # workers, perturbation, points_per_period, siblings
     uniform: str = "systems"  # what has equal shares: "systems", "families" or, of a store, "trajectories"
     min_past: int | None = None  # contexts may be as short as that, padded on the left
     generic: float = 0.0  # share of the windows that are of generic series
     standardise: bool = True  # windows in units of their context's deviation
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)  # of a new chronos-t5: settings of its tokenizer, such as low_limit and high_limit
     augment: Mapping[str, Any] = field(default_factory=dict)  # transforms: names, or mappings with _target_ and arguments; probability
     allow_shared_families: bool = False  # train on relatives of test systems, and lose what a test on them is worth
+    lora: Mapping[str, Any] = field(default_factory=dict)  # rank: None trains all weights; alpha, dropout, targets
+    average: float | None = None  # decay of averaged weights, such as 0.999; None: there are none
+    validation: Mapping[str, Any] = field(default_factory=dict)  # see VALIDATION
     seed: int = 0
     wandb: Mapping[str, Any] = field(default_factory=dict)  # log: bool; project: name
+    tensorboard: Mapping[str, Any] = field(default_factory=dict)  # log: bool
     train: Mapping[str, Any] = field(default_factory=dict)  # of transformers.TrainingArguments
 
     @classmethod
@@ -217,7 +323,7 @@ class TrainConfig:
                 if getattr(self, key) is not None: raise ValueError(f"{key}={getattr(self, key)} and model_id={self.model_id}: with a model_id the {key} is the checkpoint's; leave one of them out")
         if isinstance(self.systems, str): object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems: raise ValueError("systems=[] leaves nothing to train on: name some, or leave it out")
-        for key, known in (("augment", ("transforms", "probability")), ("online", ("workers", "perturbation", "points_per_period", "siblings")), ("wandb", ("log", "project"))):
+        for key, known in (("augment", ("transforms", "probability")), ("online", ("workers", "perturbation", "points_per_period", "siblings")), ("validation", tuple(VALIDATION)), ("wandb", ("log", "project")), ("tensorboard", ("log",))):
             for name in getattr(self, key):
                 if name not in known: raise ValueError(f"there is no {key}.{name}: {_nearest(name, known)}")
         known = [f.name for f in fields(TrainingArguments)]
@@ -226,19 +332,33 @@ class TrainConfig:
         for name in train:
             if name not in known: raise ValueError(f"there is no train.{name}, neither here nor in transformers.TrainingArguments: {_nearest(name, [*known, *ALIASES])}")
             if name in _OURS: raise ValueError(f"train.{name} is not for you to set; use {_OURS[name]}")
-        if train.get("eval_strategy", "no") != "no": raise ValueError("train.eval_strategy: there is no validation during training yet; chronos-dysts evaluate judges checkpoints")
-        train = DEFAULTS | {"learning_rate": 1e-4 if self.model_id is not None else 5e-3 if self._size == "nano" else 1e-3} | train
+        # Of a checkpoint the learning rate depends on how large it is
+        train = DEFAULTS | {"learning_rate": None if self.model_id is not None else 5e-3 if self._size == "nano" else 1e-3} | train
         for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"):
             if not isinstance(train[name], (int, np.integer)) or train[name] < 1: raise ValueError(f"train.{name} must be a whole number, at least 1, not {train[name]!r}")
-        if not train["learning_rate"] > 0: raise ValueError(f"train.learning_rate must be positive, not {train['learning_rate']}")
+        if train["learning_rate"] is not None and not train["learning_rate"] > 0: raise ValueError(f"train.learning_rate must be positive, not {train['learning_rate']}")
         object.__setattr__(self, "train", train)
+        object.__setattr__(self, "lora", check_lora(self.lora) if (self.lora or {}).get("rank") is not None else {})
+        if self.lora and self.model_id is None: raise ValueError("lora.rank adapts a checkpoint: give a model_id, or leave lora out to train a new model with all its weights")
+        if self.average is not None and not 0 < self.average < 1: raise ValueError(f"average={self.average} is the decay of averaged weights: it lies between 0 and 1, such as 0.999; null leaves them out")
+        validation = VALIDATION | {name: value for name, value in self.validation.items() if value is not None}
+        if validation["every"] is None: validation["every"] = math.ceil(train["max_steps"] / 10)
+        if validation["metric"] not in BETTER: raise ValueError(f"validation.metric={validation['metric']!r}: the best model is the one with the best of {', '.join(BETTER)}")
+        for name, least in (("every", 0), ("windows", 1), ("samples", 1), ("patience", 1)):
+            value = validation[name]
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < least): raise ValueError(f"validation.{name} must be a whole number, at least {least}, not {value!r}")
+        if validation["patience"] and not validation["every"]: raise ValueError("validation.patience needs validation: validation.every=0 turns it off")
+        object.__setattr__(self, "validation", validation)
         self.transforms()
         if not 0 <= self.probability <= 1: raise ValueError(f"augment.probability lies in [0, 1], it cannot be {self.probability}")
-        if self.source not in ("store", "online"): raise ValueError(f"source={self.source!r}: windows come from 'store' (the data set) or 'online' (flows are integrated while training)")
+        if self.source not in ("store", "online", "generic"): raise ValueError(f"source={self.source!r}: windows come from 'store' (the data set), 'online' (flows are integrated while training) or 'generic' (series that are no flows)")
+        if self.source == "generic" and (self.systems is not None or self.generic): raise ValueError("source=generic has no systems, and nothing but generic series: leave systems and generic out")
         if self.uniform not in ("systems", "families") and not (self.uniform == "trajectories" and self.source == "store"): raise ValueError(f"uniform={self.uniform!r}: it is over 'systems', 'families' or, with source=store, 'trajectories'")
         if not 0 <= self.generic < 1: raise ValueError(f"generic={self.generic}: the share of generic series lies in [0, 1), the rest is chaos")
         if self.wandb.get("log") and importlib.util.find_spec("wandb") is None:
             raise ModuleNotFoundError("wandb.log=True needs the package wandb: pip install 'chronos-dysts[wandb]', or leave wandb.log out")
+        if self.tensorboard.get("log") and not any(importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX")):
+            raise ModuleNotFoundError("tensorboard.log=True needs the package tensorboardX or tensorboard: pip install 'chronos-dysts[tensorboard]', or leave tensorboard.log out")
         if not re.fullmatch(r"[\w][\w.-]*", self.run):
             raise ValueError(f"run_name={self.run!r} becomes a folder: letters, digits, points, hyphens and underscores only")
 
@@ -289,7 +409,7 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         "What determines the weights: the resolved configuration but for places, logging and the like."
         found = self.resolved()
-        for key in ("output_dir", "data_dir", "run_name", "wandb", "allow_shared_families"): del found[key]
+        for key in ("output_dir", "data_dir", "run_name", "wandb", "tensorboard", "allow_shared_families", "model_id"): del found[key]
         return found | {"train": {name: value for name, value in found["train"].items() if name not in _FREE}, "online": {name: value for name, value in found["online"].items() if name != "workers"}}
 
 
@@ -304,15 +424,15 @@ def families_of(system: str, manifest: Mapping[str, Any] | None) -> frozenset[st
     return frozenset(get_system(system).families if system in catalogue() else (system,))
 
 
-def _held_out(data_dir: Path | str, manifest: Mapping[str, Any] | None) -> list[str]:
-    "The systems of the test set, as the manifest or the folder test says."
-    return list((manifest or {}).get("split", {}).get("test") or sorted(p.name for p in (Path(data_dir) / "test").glob("*") if p.is_dir() and any(p.glob("*.arrow"))))
+def _side(data_dir: Path | str, manifest: Mapping[str, Any] | None, side: str = "test") -> list[str]:
+    "The systems of the test or the validation set, as the manifest or the folder says."
+    return list((manifest or {}).get("split", {}).get(side) or sorted(p.name for p in (Path(data_dir) / side).glob("*") if p.is_dir() and any(p.glob("*.arrow"))))
 
 
 def online_systems(config: TrainConfig, manifest: Mapping[str, Any] | None) -> tuple[list[str], list[str]]:
-    """The systems to integrate, and those whose families are held out: the `systems` asked for; else those of the data set's split; else all flows that share no family with its test set; without a test set,
+    """The systems to integrate, and those whose families are held out: the `systems` asked for; else those of the data set's split; else all flows that share no family with its test and validation sets; without a test set,
     those of `split_systems`. What is not asked for by name has to be affordable."""
-    held_out = _held_out(config.data_dir, manifest)
+    held_out = [*_side(config.data_dir, manifest), *_side(config.data_dir, manifest, "validation")]
     named = list(config.systems or ()) or list((manifest or {}).get("split", {}).get(config.split) or ())
     if not named and held_out:
         tested = {family for name in held_out for family in families_of(name, manifest)}
@@ -327,14 +447,15 @@ def check_split(trained: Sequence[str],  # the systems that are trained on
                 data_dir: Path | str,  # the data set they come from
                 manifest: Mapping[str, Any] | None,  # its manifest, if it has one
                 ) -> None:
-    "`ValueError` where a system of the test set, as the manifest or the folder test says, shares a family with one that is trained on."
-    held_out = _held_out(data_dir, manifest)
-    mine = {family: name for name in trained for family in families_of(name, manifest)}
-    for test in held_out:
-        for family in sorted(families_of(test, manifest)):
-            if family in mine:
-                raise ValueError(f"the training system {mine[family]} and the test system {test} are of one family ({family}): a test on it would measure memory. Leave {mine[family]} out with systems=[…], "
-                                 "or say allow_shared_families=True")
+    "`ValueError` where a system of the test or the validation set, as the manifest or the folder says, shares a family with one that is trained on, or one of the validation set with one of the test set."
+    validated, tested = (_side(data_dir, manifest, side) for side in ("validation", "test"))
+    for mine, side, theirs, other in ((trained, "training", tested, "test"), (trained, "training", validated, "validation"), (validated, "validation", tested, "test")):
+        of_family = {family: name for name in mine for family in families_of(name, manifest)}
+        for name in theirs:
+            for family in sorted(families_of(name, manifest)):
+                if family in of_family:
+                    raise ValueError(f"the {side} system {of_family[family]} and the {other} system {name} are of one family ({family}): a {other if side == 'training' else 'test'} on it would measure memory. "
+                                     + (f"Leave {of_family[family]} out with systems=[…], or say" if side == "training" else "Generate the data set with a split by family, or say") + " allow_shared_families=True")
 
 
 def _data_identity(store: Store, data_dir: str, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -349,8 +470,9 @@ def _data_identity(store: Store, data_dir: str, manifest: Mapping[str, Any] | No
 class TrainResult:
     "What a run made: the final checkpoint, and how it came about."
     directory: Path  # of the final checkpoint
-    steps: int
+    steps: int  # of the final model: with validation, of the best one
     losses: tuple[tuple[int, float], ...]  # (step, mean loss since the line before)
+    validation: tuple[Mapping[str, Any], ...]  # step, loss, smape100 and vpt of each validation
     samples_per_second: float  # of this call; 0 where the run had been finished before
     waited: float  # share of the time that the model waited for data
     resumed_from: int  # the step this call began at
@@ -387,8 +509,13 @@ def _differences(a: Any, b: Any, name: str = "") -> Iterator[tuple[str, str, str
 
 
 def _arguments(config: TrainConfig) -> TrainingArguments:
-    args = TrainingArguments(output_dir=str(config.directory), run_name=config.run, seed=config.seed, report_to=["wandb"] if config.wandb.get("log") else [], project=config.wandb.get("project") or "chronos-dysts",
-                             ignore_data_skip=True, remove_unused_columns=False, label_names=["target"], prediction_loss_only=True, logging_nan_inf_filter=False, disable_tqdm=True, **config.train)
+    train = dict(config.train)
+    if not torch.accelerator.is_available(): train["use_cpu"] = True  # not told so, transformers trains each process of torchrun alone
+    args = TrainingArguments(output_dir=str(config.directory), run_name=config.run, seed=config.seed, report_to=["wandb"] if config.wandb.get("log") else [],
+                             project=config.wandb.get("project") or "chronos-dysts", ignore_data_skip=True, remove_unused_columns=False, label_names=["target"], prediction_loss_only=True, logging_nan_inf_filter=False,
+                             disable_tqdm=True, metric_for_best_model=config.validation["metric"], greater_is_better=BETTER[config.validation["metric"]] == "higher", **train)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if args.world_size != processes: raise RuntimeError(f"{processes} processes were started, but transformers sees {args.world_size}: they would train apart. Start them with torchrun or accelerate launch")
     # More than one visible GPU in one process would become DataParallel, slower and with other batches: torchrun is the way to use them
     args._n_gpu = min(args.n_gpu, 1)
     return args
@@ -414,65 +541,145 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
         store = open_store(Path(config.data_dir) / config.split, config.systems)
         systems = sorted(set(store.systems))
         if not config.allow_shared_families: check_split(systems, config.data_dir, manifest)
-    else: systems, held_out = online_systems(config, manifest)
+    elif config.source == "online": systems, held_out = online_systems(config, manifest)
+    else: systems = []
 
     model = _model(config)
     family, (context_length, prediction_length) = models.family_of(model.config), _lengths(config, model)
-    shape = dict(context_length=context_length, prediction_length=prediction_length, batch_size=config.train["per_device_train_batch_size"], seed=config.seed, channels="joint" if family == "chronos-2" else "one",
-                 standard=config.standardise, min_past=config.min_past)
+    if config.train["learning_rate"] is None: config = dataclasses.replace(config, train=config.train | {"learning_rate": _learning_rate(model, bool(config.lora))})
+    base = None if config.model_id is None else _digest(model)
+    if config.lora: add_lora(model, config.seed, **config.lora)
+    shape = dict(context_length=context_length, prediction_length=prediction_length, standard=config.standardise)
+    validation, validated = _validation(config, manifest, shape)
+    shape |= dict(batch_size=config.train["per_device_train_batch_size"], seed=config.seed, channels="joint" if family == "chronos-2" else "one", min_past=config.min_past, augmentation=config.augmentation())
     if config.source == "store":
         data, text = _data_identity(store, config.data_dir, manifest), f"{len(store)} trajectories of {len(systems)} systems"
-        source = StoreSource(store, augmentation=config.augmentation(), uniform=config.uniform, families=(manifest or {}).get("families"), **shape)
+        source = StoreSource(store, uniform=config.uniform, families=(manifest or {}).get("families"), **shape)
+    elif config.source == "generic":
+        source = _only_generic(**{name: value for name, value in shape.items() if value is not None})
+        data, text = {"trajectories": "generic", "digest": "generic"}, "generic series"
     else:
-        source = OnlineSource(systems, held_out=held_out, augmentation=config.augmentation(), uniform=config.uniform, **{"workers": 1} | dict(config.online), **shape)
+        source = OnlineSource(systems, held_out=held_out, uniform=config.uniform, **{"workers": 1} | dict(config.online), **shape)
         recipe = {name: str(value) for name, value in vars(source.fresh.recipe).items() if name in source.fresh.recipe.__dataclass_fields__ and name != "tests"} | {"tests": list(source.fresh.recipe.tests)}
         data = {"trajectories": "online", "digest": hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16], "held_out": held_out}
         text = f"trajectories of {len(systems)} systems, integrated as they are needed"
-    if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None})], [1 - config.generic, config.generic])
-    made = {"chronos_dysts": __version__, "model_id": config.model_id, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": config.split, "systems": systems, "data": data,
-            "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
-            "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None, "train": config.resolved()["train"]}
+    if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None and name != "augmentation"})], [1 - config.generic, config.generic])
+    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
+            "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
+            "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
+            "lora": config.lora or None, "average": config.average, "validation": validated, "train": config.resolved()["train"]}
     args = _arguments(config)
     first = args.process_index == 0
-    if first: _claim(config, config.identity() | {"data": data["digest"]})
+    if first: _claim(config, config.identity() | {"data": data["digest"], "model": base, "validated": validated and validated["digest"]})
 
-    final, steps = config.directory / "final", config.train["max_steps"]
+    final, steps, metric = config.directory / "final", config.train["max_steps"], config.validation["metric"]
     if (final / "config.json").exists():
-        history = json.loads((config.directory / "history.json").read_text())
-        if first: console.print(f"The run {config.run} is finished: its model of {steps} steps is in {final}. For another one choose another run_name.", soft_wrap=True, highlight=False)
-        return TrainResult(final, steps, tuple(map(tuple, history["losses"])), 0.0, 0.0, steps, models.load_made(final))
+        history, made = json.loads((config.directory / "history.json").read_text()), models.load_made(final)
+        if first: console.print(f"The run {config.run} is finished: its model of {made['steps']} steps is in {final}. For another one choose another run_name.", soft_wrap=True, highlight=False)
+        return TrainResult(final, made["steps"], tuple(map(tuple, history["losses"])), tuple(history.get("validation", ())), 0.0, 0.0, steps, made)
 
     if first:
         write_atomically(config.directory / "train.yaml", lambda path: path.write_text(yaml.safe_dump(config.resolved(), sort_keys=False)))
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        console.print(f"Training {_a(config)} ({family}, {model.num_parameters() / 1e6:.2f} M weights) on {text}: {steps} steps of {rows} "
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        console.print(f"Training {_a(config)} ({family}, {model.num_parameters() / 1e6:.2f} M weights{f', of which {trained / 1e6:.2f} M in adapters are trained' if config.lora else ''}) on {text}: {steps} steps of {rows} "
                       f"{'windows' if family == 'chronos-2' else 'series'}, context {context_length}, horizon {prediction_length}.", soft_wrap=True, highlight=False)
+        if validation: console.print(f"Every {config.validation['every']} steps it is judged on {validation.windows} windows of {validated['what']}.", soft_wrap=True, highlight=False)
     resume = last_checkpoint(config.directory)
     if resume and first: console.print(f"Going on from {resume}.", soft_wrap=True, highlight=False)
-    report = _Report(console)
+    report = _Report(console, config.validation["every"] if validation else None, metric, config.validation["patience"])
     with _quiet_transformers():
-        trainer = ChronosTrainer(model, args, source, made, callbacks=[report])
+        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, callbacks=[report, *_tensorboard(config)])
         for callback in (PrinterCallback, ProgressCallback): trainer.remove_callback(callback)
         report.trainer = trainer
-        try: trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        try:
+            if resume and _is_over(there := TrainerState.load_from_json(str(resume / "trainer_state.json")), config): trainer.state, report.first = there, there.global_step
+            else: trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         except Exception as error:
             if not type(error).__module__.startswith("wandb"): raise
             # its errors come before the first step
             raise ValueError(f"wandb.log=True, but Weights & Biases refuses: {error} With WANDB_MODE=offline in the environment the log stays on this machine") from error
         finally:
             report.stop()
-            source.close()
+            trainer.close()
 
     losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
     _, rate, waited = report._rates(args, trainer.state)
+    best = best_of(trainer.history, metric) if validation else None
+    chosen = best[0] if best else trainer.state.global_step
     if trainer.is_world_process_zero():
-        write_json({"losses": losses}, config.directory / "history.json")
-        trainer.save_model(str(final))
-        write_atomically(final / "train.yaml", lambda path: path.write_text(yaml.safe_dump(config.resolved(), sort_keys=False)))
-        console.print(f"Made {final}: {trainer.state.global_step} steps, loss {losses[-1][1]:.4g} (at first {losses[0][1]:.4g}), {rate:.0f} samples/s. Next: chronos-dysts evaluate model_id={final} data_dir={config.data_dir}",
+        write_json({"losses": losses, "validation": trainer.history}, config.directory / "history.json")
+        _publish(config.directory / f"checkpoint-{chosen}", final, yaml.safe_dump(config.resolved(), sort_keys=False))
+        of_the_best = f"the best by validation.{metric} of {trainer.state.global_step}, " if best else ""
+        console.print(f"Made {final}: {chosen} steps, {of_the_best}loss {losses[-1][1]:.4g} (at first {losses[0][1]:.4g}), {rate:.0f} samples/s. Next: chronos-dysts evaluate model_id={final} data_dir={config.data_dir}",
                       soft_wrap=True, highlight=False)
     trainer.accelerator.wait_for_everyone()
-    return TrainResult(final, trainer.state.global_step, losses, rate, waited, report.first, models.load_made(final))
+    return TrainResult(final, chosen, losses, tuple(trainer.history), rate, waited, report.first, models.load_made(final))
+
+
+def _tensorboard(config: TrainConfig) -> list[TrainerCallback]:
+    "What writes for TensorBoard, in the run's directory."
+    if not config.tensorboard.get("log"): return []
+    from transformers.integrations import TensorBoardCallback
+    try: from torch.utils.tensorboard import SummaryWriter
+    except ImportError: from tensorboardX import SummaryWriter
+    return [TensorBoardCallback(SummaryWriter(str(config.directory / "tensorboard")))]
+
+
+def _is_over(state: TrainerState, config: TrainConfig) -> bool:
+    "Whether a run that was stopped at this state had nothing left to train: it was at its end, or had lost its patience."
+    history = [{"step": entry["step"], "loss": entry["eval_loss"], "smape100": entry["eval_smape100"], "vpt": entry["eval_vpt"]} for entry in state.log_history if "eval_loss" in entry]
+    _, since = best_of(history, config.validation["metric"]) or (0, len(history))
+    return state.global_step >= config.train["max_steps"] or bool(config.validation["patience"] and since >= config.validation["patience"])
+
+
+def _publish(checkpoint: Path, final: Path, config: str) -> None:
+    "A checkpoint without what only training needs, as the final model; whole or not at all."
+    temporary = final.with_name(".final")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns("*.pt", "*.pth", "*.bin", "trainer_state.json", TRAINING, COMPLETE))
+    (temporary / "train.yaml").write_text(config)
+    os.replace(temporary, final)
+
+
+def _learning_rate(model: PreTrainedModel, adapters: bool) -> float:
+    "Where none is given for a checkpoint: small models bear, and need, larger steps; adapters start from zero."
+    return (2e-3 if model.num_parameters() < 2e6 else 1e-4) * (2 if adapters else 1)
+
+
+def _digest(model: PreTrainedModel) -> str:
+    "What the weights are."
+    digest = hashlib.sha256()
+    for name, x in sorted(model.state_dict().items()): digest.update(name.encode() + x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _validation(config: TrainConfig, manifest: Mapping[str, Any] | None, shape: Mapping[str, Any]) -> tuple[Validation | None, dict[str, Any] | None]:
+    "What the model is judged by while it trains, and the record of it; the same windows whatever the seed."
+    wanted = config.validation
+    if not wanted["every"]: return None, None
+    shape = dict(shape) | dict(batch_size=wanted["windows"], seed=stream_key("validation"), channels="joint")
+    split = wanted["split"] or "validation"
+    if wanted["split"] or any((Path(config.data_dir) / split).glob("**/*.arrow")) and config.source != "generic":
+        store = open_store(Path(config.data_dir) / split)
+        source, systems = StoreSource(store, **shape), sorted(set(store.systems))
+        what = f"{len(systems)} systems of {split}"
+    elif config.source == "generic":
+        source, systems, what = StoreSource(synthetic_series(8, 1024, stream_key("validation")), **shape), [], "generic series of the same kinds"
+    elif config.source == "online" and config.systems is None and (names := affordable((manifest or {}).get("split", {}).get("validation") or (split_systems().validation if not _side(config.data_dir, manifest) else ()))):
+        source, systems = OnlineSource(names, workers=0, **{name: value for name, value in config.online.items() if name != "workers"}, **shape), sorted(names)
+        what = f"{len(systems)} validation systems"
+    elif wanted["patience"]:
+        raise ValueError(f"validation.patience={wanted['patience']}, but {config.data_dir} has no validation set to lose patience with: generate one, or name a folder with validation.split")
+    else: return None, None
+    try: made = Validation(source, wanted["samples"])
+    finally: source.close()
+    return made, {"split": split, "systems": systems, "windows": made.windows, "metric": wanted["metric"], "what": what, "digest": hashlib.sha256(json.dumps(made.names).encode()).hexdigest()[:16]}
+
+
+def _only_generic(seed: int, **options: Any) -> MixtureSource:
+    "Windows of generic series, one in ten measured: there are few of those, and they would be learnt by heart."
+    return MixtureSource([generic_source(seed=seed, count=500, uniform="trajectories", **options), generic_source(seed=seed + 1, uniform="families", **options)], [0.8, 0.2])
 
 
 def _a(config: TrainConfig) -> str: return config.model_id or "a new model"
@@ -481,7 +688,7 @@ def _a(config: TrainConfig) -> str: return config.model_id or "a new model"
 def _model(config: TrainConfig) -> PreTrainedModel:
     "The model to be trained, in its first state."
     if config.model_id is None:
-        return models.build(config.family or "chronos-bolt", config.size or "nano", context_length=config.context_length or 512, prediction_length=config.prediction_length or 64, n_tokens=config.n_tokens, seed=config.seed)
+        return models.build(config.family or "chronos-bolt", config.size or "nano", context_length=config.context_length or 512, prediction_length=config.prediction_length or 64, n_tokens=config.n_tokens, tokenizer=config.tokenizer or None, seed=config.seed)
     model = models.load_model(config.model_id, config.family)
     there = model.config.chronos_config.get("n_tokens")
     if config.n_tokens is not None and config.n_tokens != there:

@@ -615,3 +615,12 @@ def test_run_finetune_passes_on_what_it_is_given(in_an_empty_folder):
     printed = done.stdout.split()
     for key, value in {"run_name": "finetune_1", "model_id": "nowhere/at_all", "max_steps": "1000", "save_steps": "7", "log_steps": "50", "log": "false"}.items():
         assert printed[printed.index(f"{key}:") + 1] == value
+
+
+def test_experiments_are_recipes_by_name(run):
+    named, by_folder = (cli.compose("train", overrides, folder) for overrides, folder in ((["experiment=generic", "seed=3"], None), (["seed=3"], "generic")))
+    assert named == by_folder and named.source == "generic" and named.seed == 3 and named.train.max_steps == 16000
+    assert cli.compose("generate", ["experiment=seed-100-30"]).scheme == "seed-100-30" and cli.compose("train", ["experiment=seed-100-30"]).model_id == "chronos-dysts-generic-bolt"
+    assert "did you mean 'generic'" in one_error(*run("train", "experiment=genric"))
+    assert "a command has one recipe" in one_error(*run("train", "experiment=generic", "--config-dir", "seed"))
+    assert "there are: nano" in one_error(*run("discover", "experiment=zzz"))

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 from chronos import BaseChronosPipeline
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from chronos_dysts import models, training
@@ -26,16 +28,37 @@ SIZE = {"size": "nano", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "
 FAMILIES = models.FAMILIES
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    "Four systems of three coordinates; sums of sines."
-    folder = tmp_path_factory.mktemp("data")
-    for s, name in enumerate("ABCD"):
+def write_sines(folder, names, first=0):
+    "A system of three coordinates for each name; sums of sines."
+    for s, name in enumerate(names, first):
         rng = np.random.default_rng(s)
         t, w = np.arange(300), rng.uniform(0.05, 0.4, (3, 2, 1))
         target = np.sin(w * t + rng.uniform(0, 6, (3, 2, 1))).sum(1) * 10
-        write_trajectory(Trajectory(target.astype(np.float32), f"{name}/0", name, {}, np.zeros(3), 0.1, 1.0, 0), folder / "train" / name / "0_T-300.arrow")
+        write_trajectory(Trajectory(target.astype(np.float32), f"{name}/0", name, {}, np.zeros(3), 0.1, 1.0, 0), folder / name / "0_T-300.arrow")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    "Four systems to train on."
+    folder = tmp_path_factory.mktemp("data")
+    write_sines(folder / "train", "ABCD")
     return folder
+
+
+@pytest.fixture(scope="module")
+def judged_dir(tmp_path_factory):
+    "Four systems to train on, two to judge by."
+    folder = tmp_path_factory.mktemp("judged")
+    write_sines(folder / "train", "ABCD")
+    write_sines(folder / "validation", "VW", 10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bases(data_dir, tmp_path_factory):
+    "A checkpoint of each family to fine-tune."
+    folder = tmp_path_factory.mktemp("bases")
+    return {family: models.save(models.build(family, SIZE, context_length=32, prediction_length=16, n_tokens=64 if family == "chronos-t5" else None), folder / family) for family in FAMILIES}
 
 
 def configuration(data_dir, output_dir, family="chronos-bolt", name="run", **more):
@@ -173,15 +196,30 @@ def test_gradients_of_a_t5_do_not_grow_with_accumulation(guarded, tmp_path):
     assert norms[4] / norms[1] == pytest.approx(1 if guarded else 4, rel=1e-3)
 
 
+# On the CPU accelerate would start its processes through MPI; its launcher of several GPUs is torchrun's, and does not look for them
+LAUNCHERS = {"torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"], "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_two_processes_equal_one(family, data_dir, tmp_path):
-    single, _ = run(configuration(data_dir, tmp_path, family, "one", train=dict(per_device_train_batch_size=8)))
-    config = configuration(data_dir, tmp_path, family, "two", train=dict(per_device_train_batch_size=4, ddp_backend="gloo", use_cpu=True))
-    script = tmp_path / "two.py"
-    script.write_text(f"from chronos_dysts.training import train\ntrain({config!r})\n")
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    for a, b in zip(weights(single.directory).values(), weights(tmp_path / "two" / "final").values()): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("launcher, family", [("torchrun", "chronos-t5"), ("torchrun", "chronos-2"), ("accelerate", "chronos-bolt")])
+def test_two_processes_equal_one(launcher, family, judged_dir, root, tmp_path):
+    "The script under both launchers, with averaged weights and validation: weights to 1e-5, the same losses and the same choice; and the windows of two micro-batches accumulated."
+    def words(name, rows, steps=1):
+        more = ["n_tokens=64"] if family == "chronos-t5" else []
+        return [f"run_name={name}", f"output_dir={tmp_path}", f"data_dir={judged_dir}", f"family={family}", "size={size: nano, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 1, dropout_rate: 0, initializer_factor: 0.3}", "context_length=32", "prediction_length=16",
+                "average=0.8", "validation.every=4", "validation.windows=4", "train.max_steps=8", "train.log_steps=2", f"train.per_device_train_batch_size={rows}", f"train.gradient_accumulation_steps={steps}", "train.learning_rate=3e-3", "train.warmup_steps=2", "train.max_grad_norm=0.1", *more]
+    script, env = str(root / "scripts" / "train.py"), os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for name, command in (("one", [sys.executable, script, *words("one", 8)]), ("two", [sys.executable, "-m", *LAUNCHERS[launcher], script, *words("two", 4)]), ("accumulated", [sys.executable, "-m", *LAUNCHERS[launcher], script, *words("accumulated", 2, 2)])):
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("Made ") == 1  # one process speaks
+    history = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two", "accumulated")}
+    for name in ("two", "accumulated"):
+        a, b = weights(tmp_path / "one" / "final"), weights(tmp_path / name / "final")
+        assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-5
+        for kind in ("losses", "validation"):
+            assert len(history["one"][kind]) == len(history[name][kind]) > 0
+            for x, y in zip(history["one"][kind], history[name][kind]): assert x == pytest.approx(y, rel=1e-4)
 
 
 def test_global_random_states_are_left_alone(data_dir, tmp_path):
@@ -216,7 +254,9 @@ def test_lengths_and_vocabularies_that_do_not_fit(data_dir, tmp_path):
 
 @pytest.mark.parametrize("changes, error, message", [
     (dict(train=dict(learning_rat=1)), ValueError, "learning_rate"), (dict(train=dict(num_train_epochs=3)), ValueError, "train.max_steps"), (dict(train=dict(max_steps=0)), ValueError, "max_steps"),
-    (dict(train=dict(eval_strategy="steps")), ValueError, "evaluate"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
+    (dict(train=dict(eval_strategy="steps")), ValueError, "validation.split"), (dict(train=dict(load_best_model_at_end=True)), ValueError, "validation.metric"), (dict(validation=dict(metric="mse")), ValueError, "loss, smape100, vpt"), (dict(validation=dict(patiance=2)), ValueError, "patience"),
+    (dict(validation=dict(patience=2)), ValueError, "no validation set"), (dict(validation=dict(split="nothing")), FileNotFoundError, "generate"), (dict(validation=dict(every=0, patience=1)), ValueError, "turns it off"), (dict(average=1.0), ValueError, "0.999"),
+    (dict(lora=dict(rank=4)), ValueError, "model_id"), (dict(lora=dict(rank=0)), ValueError, "lora.rank"), (dict(source="generic", systems=["A"]), ValueError, "source=generic"), (dict(tokenizer=dict(low_limit=-5)), ValueError, "reads numbers"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
     (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(uniform="flows"), ValueError, "uniform='flows'"), (dict(uniform="trajectories", source="online"), ValueError, "uniform='trajectories'"), (dict(min_past=0), ValueError, "min_past"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
     (dict(augment=dict(transforms=[{"_target_": "chronos_dysts.augmentations.RandomAffineTransform", "out_dim": 0}])), ValueError, "out_dim"),
     (dict(run_name="../x"), ValueError, "run_name"), (dict(systems=[]), ValueError, "systems"), (dict(systems=["Z"]), ValueError, "Z"), (dict(split="nothing"), FileNotFoundError, "generate"),
@@ -230,7 +270,7 @@ def test_log_steps_is_logging_steps():
     assert TrainConfig(train={"log_steps": 7}).train["logging_steps"] == 7
     assert TrainConfig(train={"log_steps": 7, "logging_steps": 9}).train["logging_steps"] == 9
     rates = [TrainConfig(**given).train["learning_rate"] for given in ({}, {"size": {"d_model": 32}}, {"size": "tiny"}, {"model_id": "x"})]
-    assert rates == [5e-3, 5e-3, 1e-3, 1e-4]
+    assert rates == [5e-3, 5e-3, 1e-3, None]  # of a checkpoint it depends on how large it is
 
 
 @pytest.mark.parametrize("family", ["chronos-bolt", "chronos-2"])
@@ -319,14 +359,25 @@ def test_a_loss_that_is_not_a_number_stops_the_run(data_dir, tmp_path):
     assert not (tmp_path / "run" / "final").exists()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_loss_that_is_not_a_number_can_be_reproduced(family, data_dir, tmp_path, monkeypatch):
+    "A weight turns infinite after three steps: the saved weights and batch give the same loss, and only they do."
+    original = ChronosTrainer.update_average
+
+    def poison(self):
+        original(self)
+        if self.state.global_step == 3: next(iter(self.trained.values())).data.fill_(float("inf"))
+    monkeypatch.setattr(ChronosTrainer, "update_average", poison)
+    with pytest.raises(FloatingPointError, match="reproduce") as caught: run(configuration(data_dir, tmp_path, family, train=dict(max_steps=20)))
+    place = tmp_path / "run" / "not-finite-3"
+    report = json.loads((place / "report.json").read_text())
+    assert report["step"] == 3 and str(place) in str(caught.value) and all(window.split("/")[0] in "ABCD" for window in report["windows"]) and report["windows"][0] in str(caught.value)
+    assert not torch.isfinite(training.reproduce(place))
+    sound = models.build(family, SIZE, context_length=32, prediction_length=16, n_tokens=64 if family == "chronos-t5" else None)
+    assert torch.isfinite(sound(**models.model_inputs(sound, load_file(place / "batch.safetensors"))).loss)  # the batch is not to blame
+
+
 # ---- what the model is given ----
-
-def test_a_second_gpu_is_not_data_parallel(monkeypatch, data_dir, tmp_path):
-    "More than one visible GPU in one process would silently become DataParallel."
-    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: self.__dict__.get("_n_gpu", 2)))
-    monkeypatch.setattr(TrainingArguments, "_setup_devices", torch.device("cpu"))
-    assert training._arguments(TrainConfig.from_mapping(configuration(data_dir, tmp_path))).n_gpu == 1
-
 
 def test_inputs_leave_out_what_is_not_known(data_dir):
     store = open_store(data_dir / "train")
@@ -334,9 +385,200 @@ def test_inputs_leave_out_what_is_not_known(data_dir):
         model = models.build(family, SIZE, context_length=32, prediction_length=16, n_tokens=64 if family == "chronos-t5" else None).eval()
         batch = StoreSource(store, 32, 16, 6, channels="joint" if family == "chronos-2" else "one").batch(0)
         inputs = training.model_inputs(model, batch)
-        assert "attention_mask" not in inputs and "future_covariates" not in inputs
         masked = batch | {"target": batch["target"].clone()}
         masked["target"][:, 8:] = torch.nan
         loss = model(**training.model_inputs(model, masked)).loss
         other = batch | {"target": torch.cat([batch["target"][:, :8], torch.full_like(batch["target"][:, 8:], torch.nan)], 1)}
         assert torch.isfinite(loss) and loss == model(**training.model_inputs(model, other)).loss and loss != model(**inputs).loss
+
+
+# ---- adapters, averages, validation ----
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_are_trained_and_the_whole_model_is_saved(family, bases, data_dir, tmp_path, monkeypatch):
+    more = dict(model_id=str(bases[family]), lora={"rank": 2, "dropout": 0.1}, average=0.9, train=dict(max_steps=8, learning_rate=1e-2))
+    whole, said = run(configuration(data_dir, tmp_path, family, "whole", **more))
+    assert "in adapters are trained" in said and whole.made["lora"]["rank"] == 2
+    base, tuned = weights(bases[family]), weights(whole.directory)
+    assert base.keys() == tuned.keys()
+    changed = {name for name in base if not torch.equal(base[name], tuned[name])}
+    assert changed and all(name.split(".")[-2] in ("q", "k", "v", "o", "wi", "wo", "hidden_layer", "output_layer", "residual_layer") and "input_patch" not in name for name in changed)
+    # low rank: what was added to a square matrix of 32 has two dimensions
+    delta = next(tuned[name] - base[name] for name in sorted(changed) if name.endswith(".q.weight"))
+    assert torch.linalg.matrix_rank(delta, rtol=1e-3) == 2
+    plain = BaseChronosPipeline.from_pretrained(whole.directory)
+    assert all(torch.equal(a, b) for a, b in zip((plain.inner_model if hasattr(plain, "inner_model") else plain.model).state_dict().values(), tuned.values()))
+    assert not list(whole.directory.glob("adapter*"))
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **more))
+    middle = weights(tmp_path / "stopped" / "checkpoint-3")  # every checkpoint is a whole model
+    assert middle.keys() == base.keys() and not equal(middle, base)
+    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **more))
+    assert again.resumed_from == 3 and equal(tuned, weights(again.directory)) and whole.losses == again.losses
+
+
+def test_peft_is_needed_for_adapters_only(bases, data_dir, tmp_path, monkeypatch):
+    from chronos_dysts import lora
+    find = lora.importlib.util.find_spec
+    monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name, *args: None if name == "peft" else find(name, *args))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "peft"]: monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'chronos-dysts\[lora\]'"): run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), lora={"rank": 2}))
+    run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), train=dict(max_steps=1)))
+
+
+def test_averaged_weights_are_an_exponential_moving_average(data_dir, tmp_path, monkeypatch):
+    seen, original = [], ChronosTrainer.update_average
+
+    def watched(self):
+        original(self)
+        seen.append({name: p.detach().clone() for name, p in self.trained.items()})
+    monkeypatch.setattr(ChronosTrainer, "update_average", watched)
+    result, _ = run(configuration(data_dir, tmp_path, average=0.5, train=dict(save_steps=4)))
+    model = models.build("chronos-bolt", SIZE, context_length=32, prediction_length=16)
+    expected = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for t, step in enumerate(seen, 1):
+        decay = min(0.5, (1 + t) / (10 + t))
+        for name in expected: expected[name] = decay * expected[name] + (1 - decay) * step[name]
+    final = dict(models.load_model(result.directory).named_parameters())
+    for name in expected: torch.testing.assert_close(final[name].detach(), expected[name], rtol=1e-5, atol=1e-7)
+    last = load_file(tmp_path / "run" / "checkpoint-8" / training.TRAINING)
+    assert all(torch.equal(last[f"weights.{name}"], seen[-1][name]) for name in expected) and not (result.directory / training.TRAINING).exists()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_best_by_validation_is_kept_and_patience_ends_a_run(family, judged_dir, tmp_path, monkeypatch):
+    "A learning rate that soon spoils what was learnt: the best model is an early one, it is what is published, and a resumed run decides the same."
+    more = dict(average=0.5, validation={"every": 2, "windows": 4, "patience": 3, "samples": 2}, train=dict(max_steps=40, save_steps=5, learning_rate=0.5, warmup_steps=12, max_grad_norm=0.1))
+    whole, said = run(configuration(judged_dir, tmp_path, family, "whole", **more))
+    scores = [entry["loss"] for entry in whole.validation]
+    best = int(np.argmin(scores))
+    assert whole.steps == whole.validation[best]["step"] == 2 * (best + 1) and len(scores) == best + 4 < 20 and "no better for 3: enough" in said and said.count("the best so far") >= 1
+    made = models.load_made(whole.directory)
+    assert made["steps"] == whole.steps and made["validation"]["scores"] == whole.validation[best] and made["validation"]["systems"] == ["V", "W"] and made["validation"]["windows"] == 4
+    # the published model has that score
+    judge = training.Validation(StoreSource(open_store(judged_dir / "validation"), 32, 16, 4, training.stream_key("validation"), channels="joint"), samples=2)
+    assert judge(models.load_model(whole.directory))["loss"] == pytest.approx(scores[best], rel=1e-4)
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 2 * best + 4)
+        with pytest.raises(Stop): run(configuration(judged_dir, tmp_path, family, "stopped", **more))
+    again, _ = run(configuration(judged_dir, tmp_path, family, "stopped", **more))
+    assert 0 < again.resumed_from <= 2 * best + 4 and again.validation == whole.validation and again.losses == whole.losses and equal(weights(whole.directory), weights(again.directory))
+    # killed after the last step, before the final model was made: nothing is trained any more
+    shutil.rmtree(again.directory)
+    monkeypatch.setattr(ChronosTrainer, "train", lambda *args, **kwargs: pytest.fail("trained on"))
+    once_more, _ = run(configuration(judged_dir, tmp_path, family, "stopped", **more))
+    assert once_more.steps == whole.steps and equal(weights(whole.directory), weights(once_more.directory))
+
+
+def test_validation_changes_nothing_but_the_choice(judged_dir, data_dir, tmp_path):
+    "A T5 draws paths while it is judged: that must not move the random numbers of dropout."
+    size = SIZE | {"dropout_rate": 0.2}
+    a, _ = run(configuration(judged_dir, tmp_path, "chronos-t5", "judged", size=size, validation={"every": 1, "windows": 4}))
+    b, _ = run(configuration(judged_dir, tmp_path, "chronos-t5", "alone", size=size, validation={"every": 0}))
+    assert len(a.validation) == 8 and not b.validation and b.made["validation"] is None
+    assert equal(weights(tmp_path / "judged" / "checkpoint-8"), weights(b.directory)) and [x for x in a.losses if x[0] == 8][0][1] == pytest.approx(b.losses[-1][1], rel=0.5)
+
+
+def test_validation_by_another_score(judged_dir, tmp_path):
+    result, _ = run(configuration(judged_dir, tmp_path, validation={"every": 2, "windows": 6, "metric": "vpt"}, train=dict(learning_rate=2e-2)))
+    scores = [entry["vpt"] for entry in result.validation]
+    assert result.steps == result.validation[int(np.argmax(scores))]["step"] and all(0 <= v <= 16 for v in scores)
+
+
+def test_relatives_of_the_validation_set_are_refused(judged_dir, tmp_path):
+    folder = tmp_path / "data"
+    write_sines(folder / "train", ["Rossler"])
+    write_sines(folder / "validation", ["HyperLu"])
+    write_sines(folder / "test", ["Lorenz"])
+    with pytest.raises(ValueError, match="validation system HyperLu and the test system Lorenz are of one family"): run(configuration(folder, tmp_path))
+    write_sines(folder / "train", ["Chen"])
+    with pytest.raises(ValueError, match="training system Chen and the test system Lorenz"): run(configuration(folder, tmp_path))
+    (folder / "test").rename(folder / "unused")
+    with pytest.raises(ValueError, match="training system Chen and the validation system HyperLu are of one family"): run(configuration(folder, tmp_path))
+    run(configuration(folder, tmp_path, allow_shared_families=True, train=dict(max_steps=1)))
+    assert not training.online_systems(TrainConfig(source="online", data_dir=str(folder)), None)[0] or "Lorenz" not in training.online_systems(TrainConfig(source="online", data_dir=str(folder)), None)[0]
+
+
+def test_generic_series_alone(tmp_path):
+    result, said = run(configuration(tmp_path / "nowhere", tmp_path, "chronos-t5", source="generic", min_past=None, validation={"every": 4, "windows": 6, "samples": 1}))
+    assert "on generic series" in said and result.made["systems"] == [] and len(result.validation) == 2 and result.made["data"]["digest"] == "generic"
+
+
+# ---- precision, schedules, logs ----
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bf16_autocast_keeps_weights_in_float32(family, data_dir, tmp_path, monkeypatch):
+    seen, original = set(), ChronosTrainer.compute_loss
+
+    def watched(self, model, *args, **kwargs):
+        if not seen: next(m for m in self.model.modules() if isinstance(m, torch.nn.Linear)).register_forward_hook(lambda m, x, y: seen.add(y.dtype))
+        return original(self, model, *args, **kwargs)
+    monkeypatch.setattr(ChronosTrainer, "compute_loss", watched)
+    result, _ = run(configuration(data_dir, tmp_path, family, train=dict(bf16=True, max_steps=3)))
+    assert seen == {torch.bfloat16} and {p.dtype for p in models.load_model(result.directory).parameters()} == {torch.float32} and json.loads((result.directory / "config.json").read_text())["dtype"] == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["chronos-bolt", "chronos-2"])
+def test_a_compiled_model_is_the_same_model(family, judged_dir, tmp_path):
+    if not any(shutil.which(name) for name in ("g++", "clang++")): pytest.skip("torch.compile needs a compiler on the CPU")
+    more = dict(average=0.9, validation={"every": 2, "windows": 4}, train=dict(max_steps=4, save_steps=2))
+    plain, _ = run(configuration(judged_dir, tmp_path, family, "plain", **more))
+    compiled, _ = run(configuration(judged_dir, tmp_path, family, "compiled", **more | {"train": more["train"] | {"torch_compile": True}}))
+    assert [x for _, x in compiled.losses] == pytest.approx([x for _, x in plain.losses], rel=1e-4) and compiled.validation[-1]["loss"] == pytest.approx(plain.validation[-1]["loss"], rel=1e-3)
+    assert weights(compiled.directory).keys() == weights(plain.directory).keys()
+
+
+def test_schedules_and_the_optimiser(data_dir, tmp_path, monkeypatch):
+    rates, kinds, original = {}, set(), ChronosTrainer.update_average
+
+    def watched(self):
+        original(self)
+        kinds.add((type(self.optimizer.optimizer).__name__, self.optimizer.optimizer.defaults["fused"]))
+        rates.setdefault(str(self.args.lr_scheduler_type.value), []).append(self._get_learning_rate())
+    monkeypatch.setattr(ChronosTrainer, "update_average", watched)
+    for kind in ("linear", "cosine"): run(configuration(data_dir, tmp_path, name=kind, train=dict(lr_scheduler_type=kind, warmup_steps=2, learning_rate=1.0)))
+    steps = np.arange(1, 9)  # the rate after a step is that of the next one
+    share = np.clip((steps - 2) / 6, 0, 1)
+    np.testing.assert_allclose(rates["linear"], np.where(steps < 2, steps / 2, 1 - share), atol=1e-9)
+    np.testing.assert_allclose(rates["cosine"], np.where(steps < 2, steps / 2, (1 + np.cos(np.pi * share)) / 2), atol=1e-9)
+    assert kinds == {("AdamW", True)}
+
+
+def test_tensorboard(judged_dir, tmp_path):
+    pytest.importorskip("tensorboardX")
+    run(configuration(judged_dir, tmp_path, tensorboard={"log": True}, validation={"every": 4, "windows": 4}))
+    written = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").glob("events*"))
+    assert b"train/loss" in written and b"eval/vpt" in written
+
+
+def test_learning_rates_of_checkpoints(bases, data_dir, tmp_path):
+    rates = [run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), name=name, train=dict(learning_rate=None, max_steps=1), **more))[0].made["train"]["learning_rate"] for name, more in (("all", {}), ("few", {"lora": {"rank": 2}}))]
+    assert rates == [2e-3, 4e-3] and training._learning_rate(models.build("chronos-bolt", "tiny"), False) == 1e-4
+
+
+def test_a_checkpoint_that_was_exchanged_is_another_run(bases, data_dir, tmp_path):
+    base = models.save(models.load_model(bases["chronos-bolt"]), tmp_path / "base")
+    run(configuration(data_dir, tmp_path, model_id=str(base)))
+    models.save(models.build("chronos-bolt", SIZE, context_length=32, prediction_length=16, seed=5), base, overwrite=True)
+    with pytest.raises(FileExistsError, match="model was"): run(configuration(data_dir, tmp_path, model_id=str(base)))
+
+
+def test_batches_made_ahead_are_those_of_their_steps(data_dir, tmp_path, monkeypatch):
+    "And an error in the thread that makes them is told."
+    source = StoreSource(open_store(data_dir / "train"), 32, 16, 4, 0)
+    seen, original = [], ChronosTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        seen.append(inputs["context"].clone())
+        return original(self, model, inputs, *args, **kwargs)
+    monkeypatch.setattr(ChronosTrainer, "compute_loss", watched)
+    run(configuration(data_dir, tmp_path, train=dict(gradient_accumulation_steps=2, max_steps=3)))
+    assert len(seen) == 6 and all(torch.equal(x, source.batch(i)["context"]) for i, x in enumerate(seen))
+    bad = tmp_path / "bad"
+    write_sines(bad / "train", "A")
+    target = np.zeros((3, 300), np.float32)
+    write_trajectory(Trajectory(target, "B/0", "B", {}, np.zeros(3), 0.1, 1.0, 0), bad / "train" / "B" / "0_T-300.arrow")
+    with pytest.raises(ValueError, match="B/0 is constant at 0.0"): run(configuration(bad, tmp_path, name="constant", augment={"transforms": ["RandomAffineTransform"]}))
