@@ -1,7 +1,7 @@
 """What a corpus costs: `python benchmarks/corpus.py [output.json]`.
 
 1. All flows of which at least 10 % of the perturbed parameter sets pass, 64 trajectories of 1,024 points each, validated by the default battery and
-   written, with a warm compile cache and two workers. The yields are found before, from 8 parameter sets of each flow, or 64 where these leave a doubt.
+   written, with a warm compile cache, on two cores. The yields are found before, from 8 parameter sets of each flow, or 64 where these leave a doubt.
 2. A corpus of 20,000 parameter sets x 16 initial conditions x 4,096 points, extrapolated from 1 % of it; with half and with all of that sample, to
    show that the memory at its peak does not grow with the size.
 3. The same number of trajectories by `make_trajectory` of dysts, extrapolated from a few flows.
