@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from .integration import Ensemble, integrate_ensemble
+from .integration import Ensemble, integrate_ensemble, rough_tolerance
 from .lyapunov import largest_lyapunov, lyapunov_spectrum
 from .systems import System, check_name
 
@@ -152,7 +152,7 @@ def look_ahead(ensemble: Ensemble, candidates: np.ndarray) -> Ensemble:
     if ahead is None or not np.array_equal(known[np.minimum(rows, len(known) - 1)], lanes):
         periods = int(min([AHEAD, *(MOST_CYCLES * time / ensemble.system.period for time in ensemble.system.shortest_times())]))
         ahead, rows = integrate_ensemble(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], start=float(ensemble.times[-1]),
-                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=1e-7 if ensemble.system.is_smooth else 1e-9), slice(None)
+                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=rough_tolerance(ensemble.system)), slice(None)
         _looked[ensemble] = lanes, ahead
     return ahead.take(rows)
 

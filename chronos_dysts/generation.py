@@ -24,7 +24,7 @@ from rich.table import Table
 
 from . import attractors
 from .attractors import validate
-from .integration import integrate_ensemble, sample_initial_conditions
+from .integration import Ensemble, integrate_ensemble, rough_tolerance, sample_initial_conditions
 from .lyapunov import reference_exponents
 from .skew import Coupling, draw_pairs
 from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, progress_of, read_record,
@@ -270,7 +270,7 @@ def _block(system: System, config: GenerationConfig) -> int:
 @lru_cache(maxsize=64)
 def _attractor(system: System, seed: int, count: int) -> np.ndarray:
     rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("attractor"), stream_key(system.name)]))
-    return sample_initial_conditions(system, rng, count, periods=64)
+    return sample_initial_conditions(system, rng, count, periods=64, tolerance=rough_tolerance(system))
 
 
 def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -302,6 +302,17 @@ class Piece:
     failure: str = ""
 
 
+def _record(system: System, params: np.ndarray, ics: np.ndarray, config: GenerationConfig) -> Ensemble:
+    """The trajectories of some draws: the transient as roughly as will do, what is stored to the tolerance that is asked for."""
+    grid = {"length": config.length, "points_per_period": config.points_per_period, "tolerance": config.tolerance}
+    if system.is_delayed:
+        return integrate_ensemble(system, params, ics, transient=config.transient, **grid)
+    came = integrate_ensemble(system, params, ics, length=1, transient=config.transient, tolerance=max(config.tolerance, rough_tolerance(system)))
+    ensemble = integrate_ensemble(system, params, np.where(came.ok[:, None], came.last_states, ics), start=float(came.times[0]), **grid)
+    ensemble.states[~came.ok], ensemble.outcome[~came.ok] = np.nan, came.outcome[~came.ok]
+    return ensemble
+
+
 def make_piece(system: System, split: str, config: GenerationConfig, numbers: Sequence[int]) -> Piece:
     """Draw, integrate, judge and write the draws `numbers` of a system, all or nothing; the file is in the folder `pieces` of the data set."""
     data_dir, name = Path(config.data_dir), system.name
@@ -320,8 +331,7 @@ def make_piece(system: System, split: str, config: GenerationConfig, numbers: Se
             lanes = _lanes(system, config)
             for batch in (left[k:k + lanes] for k in range(0, len(left), lanes)):
                 i, j = np.array(batch).T
-                ensemble = integrate_ensemble(system, params[i], ics[i, j], length=config.length, points_per_period=config.points_per_period,
-                                              transient=config.transient, tolerance=config.tolerance)
+                ensemble = _record(system, params[i], ics[i, j], config)
                 found, first, observed = validate(ensemble, tests).reason, ensemble.first_states, ensemble.observed()
                 for lane, (draw, ic) in enumerate(batch):
                     reasons[draw] = reasons[draw] or str(found[lane])

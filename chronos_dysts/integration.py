@@ -17,7 +17,7 @@ from .engines.taylor import has_heyoka
 from .systems import System
 
 # %% auto #0
-__all__ = ['Ensemble', 'integrate_ensemble', 'sample_initial_conditions']
+__all__ = ['Ensemble', 'integrate_ensemble', 'rough_tolerance', 'sample_initial_conditions']
 
 # %% ../nbs/10_integration.ipynb #7b70745e
 @dataclass(frozen=True, eq=False)
@@ -155,8 +155,13 @@ def _choose_engine(engine: str, device: str | None) -> str:
     return "heyoka" if engine == "auto" else engine
 
 # %% ../nbs/10_integration.ipynb #98d68f51
+def rough_tolerance(system: System) -> float:
+    """A tolerance at which a trajectory stays on its attractor, though not near the true one for long: for transients, and to see what becomes of it."""
+    return 1e-7 if system.is_smooth else 1e-9  # kinks are found on the polynomial of a step
+
+
 def sample_initial_conditions(system: System, rng: np.random.Generator, count: int, *, transient: float = 20.0,
-                              periods: float = 200.0) -> np.ndarray:
+                              periods: float = 200.0, tolerance: float = 1e-12) -> np.ndarray:
     """`count` raw states on the attractor, (count, dim): random times of one trajectory of `periods` after a `transient`.
 
     Of a system with delays a state is a sampled past, (count, dim, nodes), as `integrate_ensemble` takes it.
@@ -170,7 +175,7 @@ def sample_initial_conditions(system: System, rng: np.random.Generator, count: i
         longest = max(system.params[parameter] for _, _, parameter in system.delays)
         instants = longest + instants[:, None] + longest * np.linspace(-1, 0, delay.history_nodes(system, 1e-5))
     wanted, back = np.unique(instants, return_inverse=True)
-    ensemble = integrate_ensemble(system, times=wanted, tolerance=1e-5 if system.is_delayed else 1e-12)
+    ensemble = integrate_ensemble(system, times=wanted, tolerance=max(tolerance, 1e-5) if system.is_delayed else tolerance)
     if not ensemble.ok[0]:
         raise ValueError(f"{system.name} has no attractor at these parameters from this initial state: the trajectory "
                          f"ended as {Outcome(ensemble.outcome[0]).name}")

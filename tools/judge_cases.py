@@ -21,7 +21,7 @@ import numpy as np
 
 from chronos_dysts.attractors import DEFAULT_TESTS, FULL_TESTS, TESTS, look_ahead, validate
 from chronos_dysts.generation import processor
-from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
+from chronos_dysts.integration import integrate_ensemble, rough_tolerance, sample_initial_conditions
 from chronos_dysts.store import write_json
 from chronos_dysts.systems import System, catalogue, get_system, perturb_parameters, stream_key
 
@@ -46,7 +46,7 @@ def judge_cases() -> dict:
     batteries = {"default": Counter(), "full": Counter()}
     for ensemble, cases in ensembles():
         whole = ensemble.ok
-        integrate_ensemble(ensemble.system, length=2, tolerance=1e-7 if ensemble.system.is_smooth else 1e-9)  # compiled before it is timed
+        integrate_ensemble(ensemble.system, length=2, tolerance=rough_tolerance(ensemble.system))  # compiled before it is timed
         for name in names:
             if not whole.any() and name != "diverged":
                 continue
