@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .engines.taylor import has_heyoka
 from .integration import Ensemble, integrate_ensemble, rough_tolerance
 from .lyapunov import largest_lyapunov, lyapunov_spectrum
 from .systems import System, check_name
@@ -150,9 +151,11 @@ def look_ahead(ensemble: Ensemble, candidates: np.ndarray) -> Ensemble:
     known, ahead = _looked.get(ensemble, (np.zeros(0, int), None))
     rows = np.searchsorted(known, lanes)
     if ahead is None or not np.array_equal(known[np.minimum(rows, len(known) - 1)], lanes):
+        # a trajectory that stands on a kink uses up the steps of the first engine; it has come to rest, and needs no second one
+        engine = "heyoka" if has_heyoka() and not ensemble.system.is_delayed else "auto"
         periods = int(min([AHEAD, *(MOST_CYCLES * time / ensemble.system.period for time in ensemble.system.shortest_times())]))
         ahead, rows = integrate_ensemble(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], start=float(ensemble.times[-1]),
-                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=rough_tolerance(ensemble.system)), slice(None)
+                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=rough_tolerance(ensemble.system), engine=engine), slice(None)
         _looked[ensemble] = lanes, ahead
     return ahead.take(rows)
 
@@ -250,7 +253,7 @@ def zero_one(x, frequencies: int = 20) -> np.ndarray:
     return np.median(found, 0).max(-1)
 
 
-def passes_zero_one(ensemble: Ensemble, candidates: np.ndarray, *, threshold: float = 0.1) -> np.ndarray:
+def passes_zero_one(ensemble: Ensemble, candidates: np.ndarray, *, threshold: float = 0.05) -> np.ndarray:
     """In the look ahead `zero_one` is above `threshold`."""
     return _judge_ahead(zero_one, ensemble, candidates) > threshold
 

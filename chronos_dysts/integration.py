@@ -89,7 +89,7 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
         raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {tolerance}")
     times = _grid(system, length, points_per_period, dt, times, transient, start)
     params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, *ics.shape[1:]))
-    max_steps = int(10_000 + 50 * (times[-1] - start) / longest_step(system))
+    max_steps = int(10_000 + (50 if system.is_smooth else 10) * (times[-1] - start) / longest_step(system))
     arguments, pasts = (start, times, tolerance, max_steps), None
     if system.is_delayed:
         if engine != "auto" or device is not None:
