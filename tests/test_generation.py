@@ -173,6 +173,19 @@ def test_the_size_of_the_pieces_leaves_no_trace(data, tmp_path, monkeypatch, blo
     assert {name.partition("/")[2]: digest for name, digest in digests(tmp_path / "data").items()} == whole
 
 
+def test_a_rough_transient_does_not_touch_what_is_stored():
+    rossler = get_system("Rossler")
+    ics = np.array([rossler.ic, [300.0, 300.0, 300.0]])  # the second escapes before anything is stored
+    params = np.repeat(rossler.parameter_values[None], 2, 0)
+    one = config("nowhere", transient=10)
+    ensemble = generation._record(rossler, params, ics, one)
+    assert list(ensemble.ok) == [True, False] and np.isnan(ensemble.states[1]).all() and np.isclose(ensemble.times[0], 10 * rossler.period)
+    whole = integrate_ensemble(rossler, ics=ensemble.first_states[:1], start=ensemble.times[0], length=256, points_per_period=32)
+    np.testing.assert_allclose(ensemble.states[:1], whole.states, rtol=1e-9, atol=1e-9)
+    accurate = integrate_ensemble(rossler, ics=ics[:1], length=256, points_per_period=32, transient=10)
+    assert 0 < np.abs(ensemble.states[0, :, 0] - accurate.states[0, :, 0]).max() < 1e-3  # rough, and on the way to the same attractor
+
+
 def test_no_more_draws_than_are_needed():
     def piece(numbers, accepted):
         return generation.Piece(list(numbers), ["" if k < accepted else "settled" for k in range(len(numbers))], [], [], "", "")
