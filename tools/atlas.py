@@ -1,7 +1,7 @@
 """Thumbnails of an archive: `python tools/atlas.py ARCHIVE nbs/results/atlas.png`.
 
 One square for each entry, in the order of the archive, `COLUMNS` to a row: the density of the observed trajectory over its first two principal components, 60 periods from the
-system's own initial state, in 16 shades.
+system's own initial state, in 8 shades.
 """
 
 import os
@@ -17,7 +17,7 @@ from PIL import Image  # noqa: E402
 from chronos_dysts.discovery import read_archive  # noqa: E402
 from chronos_dysts.integration import integrate_ensemble  # noqa: E402
 
-SIZE, COLUMNS, SHADES = 48, 20, 16
+SIZE, COLUMNS, SHADES = 40, 20, 8
 
 
 def thumbnail(system):
@@ -30,7 +30,7 @@ def thumbnail(system):
     edges = [np.linspace(a - 0.05 * (b - a), b + 0.05 * (b - a), SIZE + 1) for a, b in zip(low, high)]
     counts = np.histogram2d(*(axes.T @ x), bins=edges)[0].T[::-1]
     shades = np.log1p(counts) / np.log1p(np.percentile(counts[counts > 0], 98))
-    return np.where(counts > 0, np.clip(np.ceil(shades * (SHADES - 1)), 3, SHADES - 1), 0).astype(np.uint8)
+    return np.where(counts > 0, np.clip(np.ceil(shades * (SHADES - 1)), 1, SHADES - 1), 0).astype(np.uint8)
 
 
 def main(archive, path):
