@@ -22,7 +22,7 @@ from scipy.stats import kurtosis, skew
 from . import attractors
 from .attractors import validate
 from .generation import ARCHIVE, _versions, _workers, processor
-from .integration import Ensemble, integrate_ensemble
+from .integration import Ensemble, integrate_ensemble, rough_tolerance
 from .lyapunov import kaplan_yorke_dimension, lyapunov_spectrum
 from .skew import Coupling, is_autonomous, skew_product
 from .store import LOCK, MANIFEST, OWNER, locked, progress_of, read_record, write_atomically, write_record
@@ -159,6 +159,7 @@ def distances(descriptors: np.ndarray, others: np.ndarray) -> np.ndarray:
 # %% ../nbs/32_discovery.ipynb #1bb449ae
 _TRANSIENT = 20  # periods, before the look ahead of the validator
 _SIGMAS = 3.0
+_COMPANIONS, _AWAY = 8, 400  # of each trajectory, and for how many periods they are followed
 _MOST_CONTRACTION = 100.0  # of the logarithm of a volume, in a period; beyond, steps and frames get so short that one system costs as much as dozens
 
 
@@ -261,6 +262,7 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     verdict = validate(ensemble, {"diverged": attractors.is_whole, "stiff": lambda ensemble, whole: whole & ~stiff} | dict(config.battery()))
     reasons = Counter(str(reason) for reason in verdict.reason if reason)
     lanes = np.flatnonzero(verdict.accepted)[:2 * config.most_variants]
+    reasons["more variants"] += int(verdict.accepted.sum() - len(lanes))
     found = []
     if len(lanes):
         ahead = attractors.look_ahead(ensemble, np.isin(np.arange(len(systems)), lanes))  # as the validator did, hundreds of periods on
@@ -268,18 +270,21 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
         lanes, ahead = lanes[ahead.ok], ahead.take(ahead.ok)
     if len(lanes):
         last, start = ahead.last_states, float(ahead.times[-1])
-        other = _from_beside(ensemble, lanes, attempt, config)
+        came, beside = _from_beside(ensemble, lanes, attempt, config)
+        reasons["escapes"] += int((~came).sum())
+        lanes, last, beside = lanes[came], last[came], beside[came]
+    if len(lanes):
         method = "variational" if not base.kinks & {"sign", "step"} else "twins"
-        largest = lyapunov_spectrum(base, np.tile(params[lanes], (2, 1)), np.concatenate([last, np.where(other.ok[:, None], other.last_states, last)]),
+        largest = lyapunov_spectrum(base, np.tile(params[lanes], (2, 1)), np.concatenate([last, beside]),
                                     periods=config.lyapunov_periods, settle=10, directions=1, start=start, method=method)
         exponent, error = largest.exponents.reshape(2, -1), largest.standard_errors.reshape(2, -1)  # from either start
         parts = 2 if config.lyapunov_periods % 2 == 0 else 1
         halves = largest.rates.reshape(2, len(lanes), parts, -1).mean(-1)
         with np.errstate(invalid="ignore"):
-            sure = other.ok & ((exponent > _SIGMAS * error) & (halves > np.sqrt(parts) * error[..., None]).all(-1)).all(0)
+            sure = ((exponent > _SIGMAS * error) & (halves > np.sqrt(parts) * error[..., None]).all(-1)).all(0)
         exponent, error = exponent.mean(0), np.hypot(*error) / 2
         reasons["not surely chaotic"] += int((~sure).sum())
-        reasons["more variants"] += int(verdict.accepted.sum() - len(lanes) + max(sure.sum() - config.most_variants, 0))
+        reasons["more variants"] += int(max(sure.sum() - config.most_variants, 0))
         kept = np.flatnonzero(sure)[:config.most_variants]
         if len(kept):
             full = lyapunov_spectrum(base, params[lanes[kept]], last[kept], periods=25, settle=5, method="twins", start=start)
@@ -297,11 +302,13 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     return found, {reason: count for reason, count in reasons.items() if count}
 
 
-def _from_beside(ensemble: Ensemble, lanes: np.ndarray, attempt: Attempt, config: DiscoveryConfig) -> Ensemble:
-    """Where the lanes of an ensemble come to in a hundred periods from a state a hundredth beside their last; as the look ahead does, whose integrator is compiled already."""
+def _from_beside(ensemble: Ensemble, lanes: np.ndarray, attempt: Attempt, config: DiscoveryConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Whether all `_COMPANIONS` of each lane, which start a hundredth beside its last state, stay for `_AWAY` periods, (len(lanes),); and where the first of them is then."""
     system, rng = ensemble.system, np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("beside"), attempt.number]))
+    lanes = np.repeat(lanes, _COMPANIONS)
     beside = ensemble.last_states[lanes] + 0.01 * np.array(system.scale or (1.0,) * system.dim) * rng.standard_normal((len(lanes), system.dim))
-    return integrate_ensemble(system, ensemble.params[lanes], beside, length=1, transient=100, tolerance=1e-7)
+    came = integrate_ensemble(system, ensemble.params[lanes], beside, length=1, transient=_AWAY, tolerance=rough_tolerance(system))
+    return came.ok.reshape(-1, _COMPANIONS).all(1), came.last_states[::_COMPANIONS]
 
 
 def contraction(ensemble: Ensemble) -> np.ndarray:

@@ -276,11 +276,11 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
             growth[done, :, first:last] += (logs[good] / (last - first))[..., None]
             if (now + step) % _TICKS == 0 and last - settle >= periods / 3:
                 end_of[done[growth[done, 0, settle:].sum(-1) > enough]] = now + step
-            # in halves if that was too long; and if it is too long more often than one time in ten, from now on
+            # in halves if that was too long; and if the usual one is too long more often than one time in ten, from now on
             alive[lanes[~finite & (step == 1)]] = False
             span[again] = max(step // 2, 1)
-            failures[again] += 1
-            failures[done] = np.maximum(failures[done] - 0.1, 0)
+            failures[again[usual[again] == step]] += 1
+            failures[done] = np.maximum(failures[done] - 0.1 * step / usual[done], 0)
             often = again[failures[again] >= 2]
             usual[often], ceiling[often], failures[often] = span[often], span[often], 0
             roomy = roomy[usual[roomy] == step]
