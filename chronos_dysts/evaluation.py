@@ -29,7 +29,7 @@ from .baselines import BASELINES, get_baseline
 from .forecasting import Forecast, Forecaster, Standardiser, forecast_in_chunks
 from .lyapunov import reference_exponents
 from .protocols import PROTOCOLS, PUBLISHED_SERIES, published_scores
-from .store import Trajectory, open_store, read_manifest, write_atomically
+from .store import Trajectory, open_store, progress_of, read_manifest, write_atomically
 from .systems import check_name, stream_key
 
 # %% auto #0
@@ -920,7 +920,6 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
     The same configuration again continues or renews what is there. Raises `FileExistsError` for an `output_dir` of another configuration, `FileNotFoundError` for a data set that is not there, `ValueError` for bad values, each before anything is computed.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     config = config if isinstance(config, EvaluationConfig) else EvaluationConfig.from_mapping(config)
     console, protocol = console or Console(), config.protocol
     trajectories, data_stamps = _select(config)
@@ -935,20 +934,18 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
     folder = _claim_directory(config)
 
     began, seconds, parts = time.perf_counter(), {}, []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
-        for name, forecaster in forecasters.items():
-            key = _digest(config.identity(), data_stamps, _stamp(models.locate(config.models[name])) if name in trained else None, _code())
-            part = folder / "parts" / f"{_digest(name)[:8]}-{key}.parquet"
-            pieces = part.with_suffix("")  # of a forecaster that is not through
-            if not part.exists():
-                task, start = bar.add_task(f"evaluate {name}", total=None), time.perf_counter()
-                workers = config.workers if config.device == "cpu" or name not in trained else 1
-                rows = evaluate({name: forecaster}, trajectories, protocol, batch_size=config.batch_size, workers=workers, keep=pieces, progress=lambda _, done, total: bar.update(task, completed=done, total=total))
-                seconds[name] = round(time.perf_counter() - start, 1)
-                write_rows(rows, part)
-            shutil.rmtree(pieces, ignore_errors=True)
-            parts.append(part)
+    for name, forecaster in forecasters.items():
+        key = _digest(config.identity(), data_stamps, _stamp(models.locate(config.models[name])) if name in trained else None, _code())
+        part = folder / "parts" / f"{_digest(name)[:8]}-{key}.parquet"
+        pieces = part.with_suffix("")  # of a forecaster that is not through
+        if not part.exists():
+            start, workers = time.perf_counter(), config.workers if config.device == "cpu" or name not in trained else 1
+            with progress_of(console, f"evaluate {name}") as advance:
+                rows = evaluate({name: forecaster}, trajectories, protocol, batch_size=config.batch_size, workers=workers, keep=pieces, progress=lambda _, done, total: advance(done, total))
+            seconds[name] = round(time.perf_counter() - start, 1)
+            write_rows(rows, part)
+        shutil.rmtree(pieces, ignore_errors=True)
+        parts.append(part)
     for stale in set((folder / "parts").iterdir()) - set(parts): shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
     rows = pd.concat([*(read_rows(part) for part in parts), *([] if published is None else [published[published["system"].isin({t.system for t in trajectories})]])], ignore_index=True)

@@ -305,22 +305,23 @@ LOCK, OWNER, PIECES = ".lock", ".owner.json", "pieces"
 
 
 @contextmanager
-def progress_of(console, description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with how many of `total` are done: a bar with the time left on a terminal, elsewhere a line every half minute; None is silent."""
+def progress_of(console, description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A function to call with how many of `total` are done, and with the total where that is known only then: a bar with the time left on a terminal, elsewhere a line every
+    half minute; None is silent."""
     if console is None:
-        yield lambda done: None
+        yield lambda done, total=None: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     began = told = time.monotonic()
 
-    def advance(done: int) -> None:
+    def advance(done: int, total: int | None = total) -> None:
         nonlocal told
-        bar.update(task, completed=int(done))
+        bar.update(task, completed=int(done), total=total)
         now = time.monotonic()
-        if not console.is_terminal and now - told > 30 and 0 < done < total:
+        if not console.is_terminal and now - told > 30 and total and 0 < done < total:
             told = now
-            console.print(f"{done / total:.0%} after {(now - began) / 60:.1f} minutes, about {(now - began) * (total / done - 1) / 60:.1f} more", highlight=False)
+            console.print(f"{description}: {done / total:.0%} after {(now - began) / 60:.1f} minutes, about {(now - began) * (total / done - 1) / 60:.1f} more", highlight=False)
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:

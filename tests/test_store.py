@@ -241,7 +241,7 @@ def test_progress_is_a_line_every_half_minute_where_there_is_no_terminal(monkeyp
         for done, at in ((5, 10.0), (10, 31.0), (11, 32.0), (50, 90.0), (100, 180.0)):
             now[0] = at
             advance(done)
-    assert console.file.getvalue().splitlines() == ["10% after 0.5 minutes, about 4.7 more", "50% after 1.5 minutes, about 1.5 more"]
+    assert console.file.getvalue().splitlines() == ["pack data: 10% after 0.5 minutes, about 4.7 more", "pack data: 50% after 1.5 minutes, about 1.5 more"]
 
 
 def test_progress_is_a_bar_on_a_terminal_and_silent_without_a_console():
