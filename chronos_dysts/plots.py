@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from itertools import cycle
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,8 +21,8 @@ from PIL import Image
 
 # %% auto #0
 __all__ = ['INK', 'GREY', 'COLOURS', 'STYLE', 'Figure', 'styled', 'palette', 'to_svg', 'plot_trajectory', 'decorrelation_lag',
-           'plot_attractor', 'power_spectrum', 'plot_spectra', 'plot_portrait', 'plot_forecast', 'plot_fan',
-           'plot_skill', 'plot_systems', 'mean_ranks', 'plot_ranks', 'plot_eigenvalues', 'plot_embedding']
+           'plot_attractor', 'plot_gallery', 'power_spectrum', 'plot_spectra', 'plot_portrait', 'plot_forecast',
+           'plot_fan', 'plot_skill', 'plot_systems', 'mean_ranks', 'plot_ranks', 'plot_eigenvalues', 'plot_embedding']
 
 # %% ../nbs/05_plots.ipynb #5e675e36
 INK = "#1f2328"  # the truth, axes and text; `to_svg` lets the page choose it
@@ -182,6 +183,28 @@ def plot_attractor(x,  # (dim, time), or a mapping of label to (dim, time)
     ax.set_ylabel(f"{labels[0]}(t + {lag} steps)" if dim == 1 else labels[1])
     if title: ax.set_title(title)
     if len(several) > 1: ax.legend(loc="upper left")
+    return figure
+
+# %% ../nbs/05_plots.ipynb #ca886f75
+@styled
+def plot_gallery(items: Iterable[tuple[str, Any]],  # titles, which may be empty, and what is drawn there: (dim, time), or several of these
+                 *,
+                 columns: int = 6,
+                 coordinates: tuple[int, int] = (0, -1),  # that are drawn against each other
+                 size: float = 1.5,  # inches of a panel
+                 ) -> Figure:
+    "Small pictures of many trajectories, row by row: two coordinates of each, or the only one against time."
+    items = [(title, [_channels(x, f"trajectory {title!r}") for x in (given if not isinstance(given, np.ndarray) else [given])]) for title, given in items]
+    if not items or columns < 1: raise ValueError(f"a gallery has at least one trajectory and one column, not {len(items)} and {columns}")
+    columns = min(columns, len(items))
+    rows = -(-len(items) // columns)
+    figure = Figure(figsize=(size * columns, (size + 0.15) * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat: ax.set_axis_off()
+    for ax, (title, several) in zip(axes.flat, items):
+        for x, colour in zip(several, cycle((INK,) if len(several) == 1 else COLOURS)):
+            ax.plot(*([x[k] for k in coordinates] if len(x) > 1 else [x[0]]), lw=0.5, color=colour)
+        ax.set_title(title, fontsize=8)
     return figure
 
 # %% ../nbs/05_plots.ipynb #34b6f1f9

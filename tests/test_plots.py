@@ -27,6 +27,7 @@ def figures():
     yield plots.plot_embedding(X[:2].T, np.arange(200) % 11, label="steps")
     yield plots.plot_embedding(X[:2].T, [f"flow {k % 11}" for k in range(200)])
     yield plots.plot_embedding(X[:2].T)
+    yield plots.plot_gallery([("a", X), ("b", X[:1]), ("", [X, X + 1])], columns=2)
     yield plots.plot_systems(["A", "B"], {"m": [1, np.nan], "parroting": [2, 3]})
 
 
@@ -111,3 +112,11 @@ def test_a_fan_shows_its_quantiles():
 def test_bad_input_is_named(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_a_gallery_draws_what_it_was_given_and_refuses_nothing_at_all():
+    figure = plots.plot_gallery([("a", X), ("b", X[:1]), ("c", [X, X + 1])], columns=2, coordinates=(0, 1))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["a", "b", "c", ""] and [len(ax.lines) for ax in figure.axes] == [1, 1, 2, 0]
+    assert np.array_equal(figure.axes[0].lines[0].get_ydata(), X[1]) and np.array_equal(figure.axes[1].lines[0].get_ydata(), X[0])
+    with pytest.raises(ValueError, match="at least one trajectory"):
+        plots.plot_gallery([])
