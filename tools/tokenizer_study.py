@@ -2,9 +2,10 @@
 
     nice -n 10 python tools/tokenizer_study.py            # about ten minutes of one core; killed at any moment, it goes on
 
-Every arm starts from random weights and is trained on the flows of the default split's training side, then judged on the flows of its validation and test sides, whose families it has not seen; nothing is chosen by them. Arms differ in the tokenizer
+Every arm starts from the T5 that comes with the package, which has learnt generic series only, is given its tokenizer (`models.set_tokenizer`) and is trained on the flows of the default split's training side, then judged on the flows of its validation and test sides, whose families it has not seen; nothing is chosen by them. Arms differ in the tokenizer
 and in the number of steps, which is such that each has the same number of floating point operations (as torch counts them for a step, forward and backward, attention and head included). Every arm draws from its whole distribution: no `top_k`.
 Beside the scores of `Protocol` each model gets the mean log density that it gives to what came, in units of the context's deviation: log p(bin) - log(width of the bin), which codes of different bins share.
+With `--random` the arms start from random weights and have as many operations as 300 steps: too few to leave the plateau of knowing the marginal distribution.
 Writes nbs/results/tokenizers.json, run by run.
 """
 
@@ -35,13 +36,14 @@ from chronos_dysts.training import train
 from chronos_dysts.windows import StoreSource
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "tokenizers.json"
-CONTEXT, HORIZON, ROWS, STEPS = 64, 32, 32, 300  # STEPS: of the arm that the others are measured by
+CONTEXT, HORIZON, ROWS, STEPS, RANDOM_STEPS = 64, 32, 32, 200, 300  # of the arm that the others are measured by
+BASE = "chronos-dysts-generic-t5"
 ARMS = {  # tokenizer, size of the vocabulary
     "mean-scale ±15, 514": ("mean-scale", 514),  # the bins of Chronos with as many tokens as the others
     "standardised ±5, 514": ("standardised", 514),
     "quantile, 514": ("quantile", 514),
     "two-level, 2 · 256": ("two-level", 514),
-    "mean-scale ±15, 4096": ("mean-scale", 4096)}  # as published: more weights
+    "mean-scale ±15, 1024": ("mean-scale", 1024)}  # as the base has learnt it: more weights
 REFERENCE = "mean-scale ±15, 514"
 SEEDS = (0, 1, 2)
 PROTOCOL = Protocol(context_length=CONTEXT, prediction_length=HORIZON, horizons=(8, 32), n_windows=3, metrics=("smape100", "mae", "vpt_periods", "wql"), seed=0)
@@ -82,7 +84,7 @@ def log_density(model, source, trajectories, batches: int) -> dict[str, float]:
 
 def flops(kind: str, n_tokens: int) -> int:
     """Floating point operations of a step: forward and backward of a batch."""
-    model = models.build("chronos-t5", "nano", context_length=CONTEXT, prediction_length=HORIZON, n_tokens=n_tokens, tokenizer=kind)
+    model = models.build("chronos-t5", "nano", context_length=CONTEXT, prediction_length=HORIZON, n_tokens=n_tokens, tokenizer=kind)  # the base is of that size
     with FlopCounterMode(display=False) as counter:
         model(**model_inputs(model, {"context": torch.randn(ROWS, CONTEXT), "target": torch.randn(ROWS, HORIZON)})).loss.backward()
     return counter.get_total_flops()
@@ -100,6 +102,7 @@ def main():
     parser.add_argument("--corpora", type=Path, default=Path("corpora/tokenizers"))
     parser.add_argument("--runs", type=Path, default=Path("runs/tokenizers"))
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--random", action="store_true", help="start from random weights")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -113,17 +116,18 @@ def main():
     done |= {"systems": {"train": list(sides["train"]), "held-out": sorted({t.system for t in held_out})}, "reference": REFERENCE, "rows": ROWS, "windows": 4 * 256,
              "protocol": {"context_length": CONTEXT, "prediction_length": HORIZON, "n_windows": PROTOCOL.n_windows, "samples": SAMPLES, "seed": PROTOCOL.seed}}
     counted = {arm: flops(*ARMS[arm]) for arm in ARMS}
-    for name in ("persistence", "mean", "parroting"):
+    for name in ("persistence", "mean", "parroting", "base"):
         if name not in done["scores"]:
-            done["scores"][name] = scores(get_baseline(name), held_out)
+            done["scores"][name] = scores(models.load(BASE, n_samples=SAMPLES) if name == "base" else get_baseline(name), held_out)
     write_json(done | environment(), RESULTS)
     for seed in args.seeds:
         for arm in args.arms:
-            name, (kind, n_tokens) = f"{arm}/{seed}", ARMS[arm]
+            name, (kind, n_tokens) = f"{'random: ' if args.random else ''}{arm}/{seed}", ARMS[arm]
+            start = dict(family="chronos-t5", size="nano") if args.random else dict(model_id=BASE)
             if name in done["runs"]:
                 continue
-            steps, began = round(STEPS * counted[REFERENCE] / counted[arm]), time.process_time()
-            result = train(dict(family="chronos-t5", size="nano", n_tokens=n_tokens, tokenizer=kind, data_dir=str(args.corpora / "train"), output_dir=str(args.runs), run_name=f"{kind}-{n_tokens}-{seed}", seed=seed, context_length=CONTEXT, prediction_length=HORIZON,
+            steps, began = round((RANDOM_STEPS if args.random else STEPS) * counted[REFERENCE] / counted[arm]), time.process_time()
+            result = train(start | dict(n_tokens=n_tokens, tokenizer=kind, data_dir=str(args.corpora / "train"), output_dir=str(args.runs), run_name=f"{'random' if args.random else 'base'}-{kind}-{n_tokens}-{seed}", seed=seed, context_length=CONTEXT, prediction_length=HORIZON,
                                 average=0.98, validation=dict(every=0), train=dict(max_steps=steps, save_steps=10_000, logging_steps=50, per_device_train_batch_size=ROWS)), console)
             seconds, model = time.process_time() - began, models.load_model(result.directory).eval()
             model.config.chronos_config["top_k"] = 0
