@@ -418,7 +418,7 @@ OPTIONS = (
     ("--version", "the version"),
 )
 
-EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 3: "not made yet", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more"}
+EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 3: "not made yet", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more", 143: "told to end, the same command goes on"}
 
 
 def _columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
@@ -683,9 +683,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(_parse(argv))
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
-        return failed(130, "interrupted")
+    except KeyboardInterrupt as stop:  # a run that stopped in good order says where, and for which signal
+        print(str(stop) or "interrupted; the same command again goes on where it stopped", file=sys.stderr)
+        return failed(getattr(stop, "exit_code", 130), str(stop) or "interrupted")
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+import signal
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -228,6 +229,7 @@ _recipe: _Recipe | None = None  # of a worker
 def _begin_worker(recipe: _Recipe) -> None:
     global _recipe
     _recipe = recipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal asks all its processes to stop; it is for the one that trains to say when
 
 
 def _unit_in_worker(number: int) -> list[Trajectory]:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from chronos import BaseChronosPipeline, ChronosBoltPipeline, ChronosConfig, ChronosModel, ChronosPipeline
+from chronos import BaseChronosPipeline, ChronosBoltPipeline, ChronosConfig, ChronosModel, ChronosPipeline, ChronosTokenizer
 from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.model import Chronos2Encoder
@@ -37,13 +37,13 @@ from transformers.utils import logging as transformers_logging
 
 from .forecasting import LEVELS, Forecast, Standardiser, check_context, check_prediction_length
 from .decoding import T5Decoder, draw
-from .tokenizers import MeanScaleBins
+from .tokenizers import MeanScaleBins, QuantileBins, Tokenizer, make_tokenizer, tokenizer_of
 
 # %% auto #0
 __all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'bundled',
            'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'model_inputs',
-           'sample_paths', 'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster',
-           'load']
+           'sample_paths', 'ChronosForecaster', 'ChronosDystsPipeline', 'T5Forecaster', 'BoltForecaster',
+           'Chronos2Forecaster', 'forecaster', 'load', 'set_tokenizer', 'learn_bins']
 
 # %% ../nbs/51_models.ipynb #28a36360
 FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")
@@ -80,8 +80,8 @@ def build(family: str,  # one of `FAMILIES`
           *,
           context_length: int = 512,  # steps the model reads
           prediction_length: int = 64,  # steps the model writes at once
-          n_tokens: int | None = None,  # size of the vocabulary; chronos-t5 only, by default 4096
-          tokenizer: Mapping[str, Any] | None = None,  # settings of the tokenizer, such as `low_limit` and `high_limit`; chronos-t5 only
+          n_tokens: int | None = None,  # size of the vocabulary; chronos-t5 only, by default 4096, of a two-level code 514
+          tokenizer: str | Mapping[str, Any] | None = None,  # of `TOKENIZERS`, or its settings: `kind`, `low_limit`, `high_limit`, …; chronos-t5 only
           seed: int = 0,  # of the weights
           ) -> PreTrainedModel:
     """A model with seeded random weights, in the geometry and with the settings of the published ones.
@@ -98,10 +98,8 @@ def build(family: str,  # one of `FAMILIES`
     for key, value in (("context_length", context_length), ("prediction_length", prediction_length)):
         if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{key} must be a whole number of steps, at least 1, not {value!r}")
     if n_tokens is not None and family != "chronos-t5": raise ValueError(f"n_tokens={n_tokens} is the size of a vocabulary, which {family} has not: leave it out, or take family=chronos-t5")
-    if tokenizer and family != "chronos-t5": raise ValueError(f"tokenizer={dict(tokenizer)}, but {family} reads numbers, not tokens: leave it out, or take family=chronos-t5")
-    limits = dict(low_limit=-15.0, high_limit=15.0)
-    for key in tokenizer or ():
-        if key not in limits: raise ValueError(f"there is no tokenizer setting {key!r}: {_nearest(key, tuple(limits))}")
+    if tokenizer and family != "chronos-t5": raise ValueError(f"tokenizer={tokenizer if isinstance(tokenizer, str) else dict(tokenizer)}, but {family} reads numbers, not tokens: leave it out, or take family=chronos-t5")
+    code = make_tokenizer(tokenizer, n_tokens) if family == "chronos-t5" else None
 
     settings = dict(dropout_rate=0.1, initializer_factor=0.05, feed_forward_proj="relu") | GEOMETRIES[name] | settings
     for key, value in settings.items():
@@ -109,13 +107,9 @@ def build(family: str,  # one of `FAMILIES`
     # T5 and Bolt: ids and ties as in the published checkpoints. An untied T5 behaves differently in transformers 5.
     ids = dict(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, tie_word_embeddings=True)
     if family == "chronos-t5":
-        n_tokens = 4096 if n_tokens is None else n_tokens
         # Exactly the fields of ChronosConfig: one more would break loading.
-        chronos = dict(tokenizer_class="MeanScaleUniformBins", tokenizer_kwargs=limits | {key: float(value) for key, value in (tokenizer or {}).items()}, context_length=context_length,
-                       prediction_length=prediction_length, n_tokens=n_tokens, n_special_tokens=2, pad_token_id=0, eos_token_id=1, use_eos_token=True,
-                       model_type="seq2seq", num_samples=20, temperature=1.0, top_k=50, top_p=1.0)
-        MeanScaleBins.from_config(chronos)
-        config, kind = T5Config(**settings, **ids, vocab_size=n_tokens, chronos_config=chronos), T5ForConditionalGeneration
+        chronos = code.config() | dict(context_length=context_length, prediction_length=prediction_length, model_type="seq2seq", num_samples=20, temperature=1.0, top_p=1.0)
+        config, kind = T5Config(**settings, **ids, vocab_size=code.n_tokens, chronos_config=chronos, **_pipeline_of(code)), T5ForConditionalGeneration
     elif family == "chronos-bolt":
         chronos = dict(context_length=context_length, prediction_length=prediction_length, input_patch_size=PATCH, input_patch_stride=PATCH,
                        quantiles=list(LEVELS), use_reg_token=True)
@@ -129,6 +123,11 @@ def build(family: str,  # one of `FAMILIES`
         torch.manual_seed(seed)
         model = kind(config)
     return _for_trainer(model)
+
+
+def _pipeline_of(code: Tokenizer) -> dict[str, str]:
+    "What keeps chronos-forecasting alone from reading a model with tokens that it does not know."
+    return {} if isinstance(code, MeanScaleBins) else {"chronos_pipeline_class": "ChronosDystsPipeline"}
 
 
 def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
@@ -175,7 +174,7 @@ class _AttentionInGroups(GroupSelfAttention):
         return AttentionOutput(hidden_states=hidden_states + self.dropout(answer[slot]))
 
 # %% ../nbs/51_models.ipynb #78606414
-_PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2"}
+_PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2", "ChronosDystsPipeline": "chronos-t5"}
 _CLASSES = {"chronos-t5": T5ForConditionalGeneration, "chronos-bolt": ChronosBoltModelForForecasting, "chronos-2": Chronos2Model}
 
 
@@ -184,7 +183,7 @@ def family_of(config: PretrainedConfig | Mapping[str, Any],  # the `config.json`
               ) -> str:
     """The family of a checkpoint, from what its configuration says and from what it holds; `ValueError` where it is none of ours or the two disagree.
 
-    The key `chronos_pipeline_class` names the family (a checkpoint without it is a T5); the fields of `chronos_config` and the architecture must fit.
+    The key `chronos_pipeline_class` names the family (a checkpoint without it is a T5, and so is one with a tokenizer of this package); the fields of `chronos_config` and the architecture must fit.
     """
     config = config.to_dict() if isinstance(config, PretrainedConfig) else config
     chronos = config.get("chronos_config")
@@ -324,15 +323,17 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "chronos-forecasting", "numpy")}
 
 
-def _card(family: str, made: Mapping[str, Any]) -> str:
+def _card(family: str, made: Mapping[str, Any], own_tokens: bool = False) -> str:
     "The model card: how to use the checkpoint, and how it was made."
     base = made.get("model_id")
     front = ["---", "library_name: chronos-forecasting", "pipeline_tag: time-series-forecasting", "license: apache-2.0", "tags: [time-series, forecasting, chronos, dynamical-systems, chaos]"]
     if base and _HUB_NAME.fullmatch(str(base)): front.append(f"base_model: {base}")
     rows = [f"| `{key}` | {json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value} |" for key, value in made.items()]
-    return "\n".join([*front, "---", "", f"# A {family} model for dynamical systems", "", "Made with chronos-dysts. Load it with either package:", "", "```python",
-                      "from chronos_dysts import models", "forecaster = models.load(\"path/to/this/directory\")", "forecast = forecaster.forecast(context, 64)  # context (batch, dim, time)", "",
-                      "from chronos import BaseChronosPipeline", "pipeline = BaseChronosPipeline.from_pretrained(\"path/to/this/directory\")", "```", "",
+    plain = ["from chronos import BaseChronosPipeline", "pipeline = BaseChronosPipeline.from_pretrained(\"path/to/this/directory\")", "```", ""]
+    alone = ["```", "", "Its tokens are those of a tokenizer of chronos-dysts, which chronos-forecasting does not have: there it loads only after `import chronos_dysts.models`, and alone it is refused as of an unknown pipeline class.", ""]
+    return "\n".join([*front, "---", "", f"# A {family} model for dynamical systems", "", "Made with chronos-dysts. " + ("Load it with that:" if own_tokens else "Load it with either package:"), "", "```python",
+                      "from chronos_dysts import models", "forecaster = models.load(\"path/to/this/directory\")", "forecast = forecaster.forecast(context, 64)  # context (batch, dim, time)",
+                      *(alone if own_tokens else ["", *plain]),
                       *(["It learnt from windows that were standardised by the mean and the standard deviation of their context. `models.load` does the same before it forecasts and undoes it after;",
                          "with chronos-forecasting alone, do so yourself.", ""] if made.get("standardise") and family == "chronos-t5" else []),
                       "## How it was made", "", "| | |", "|---|---|", *rows, ""])
@@ -344,7 +345,7 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
          *,
          overwrite: bool = False,  # replace a directory that exists
          ) -> Path:
-    """Write a checkpoint that `load` and plain chronos-forecasting (`BaseChronosPipeline.from_pretrained`) read; return its directory.
+    """Write a checkpoint that `load` and plain chronos-forecasting (`BaseChronosPipeline.from_pretrained`) read; return its directory. (A T5 with a tokenizer of this package is read by chronos-forecasting only when `chronos_dysts.models` is imported; alone it refuses.)
 
     `made` and the versions at work go under `chronos_dysts` in config.json and into the model card README.md. Raises `FileExistsError` for a directory that is not empty
     unless `overwrite`, and `ValueError` for a `made` that JSON cannot hold.
@@ -358,7 +359,7 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
     try:
         model.config.chronos_dysts = made
         with _quiet(): model.save_pretrained(temporary)
-        (temporary / "README.md").write_text(_card(family, made))
+        (temporary / "README.md").write_text(_card(family, made, getattr(model.config, "chronos_pipeline_class", None) == "ChronosDystsPipeline"))
         temporary.chmod(0o755)  # mkdtemp makes it private
         if directory.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
@@ -374,12 +375,12 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
 # %% ../nbs/51_models.ipynb #9edbeca5
 def model_inputs(model: PreTrainedModel,  # of any family
                  batch: Mapping[str, torch.Tensor],  # of a `WindowSource`
-                 bins: MeanScaleBins | None = None,  # the tokenizer of a T5
+                 bins: Tokenizer | None = None,  # the tokenizer of a T5
                  ) -> dict[str, torch.Tensor | int]:
     "The arguments of `model.forward` for a batch of windows."
     family, context, target = family_of(model.config), batch["context"], batch["target"]
     if family == "chronos-t5":
-        bins = bins or MeanScaleBins.from_config(model.config.chronos_config)
+        bins = bins or tokenizer_of(model.config.chronos_config)
         tokens, observed, scale = bins.encode_context(context)
         labels, known = bins.encode_target(target, scale)
         # A full mask is left out: it would only cost
@@ -408,31 +409,35 @@ def _encode(model: T5ForConditionalGeneration, tokens: torch.Tensor, mask: torch
 @torch.no_grad()
 def sample_paths(model: T5ForConditionalGeneration,
                  context: torch.Tensor,  # (rows, context_length)
-                 noise: torch.Tensor,  # uniform numbers in [0, 1), (rows, sample, prediction_length)
+                 noise: torch.Tensor,  # uniform numbers in [0, 1), one for each token: (rows, sample, prediction_length · tokens_per_step)
                  rollout: str = "samples",  # "samples", "median" or "greedy", which does not look at the numbers
+                 sampling: Mapping[str, Any] | None = None,
                  ) -> torch.Tensor:  # (rows, sample, prediction_length), in the units of the context
     """Paths drawn from a T5, each a function of its context and of its numbers in `noise`.
 
     Beyond the horizon that the model was trained on, each path is continued from its own past ("samples"), or all of a row from their median ("median", as chronos-forecasting does: no
     sample paths any more, and their spread collapses). "greedy" takes the likeliest token at each step.
+    Of a two-level code a step is two tokens, the second drawn given the first. `sampling` overrides `temperature`, `top_k` and `top_p` of the checkpoint.
     """
-    chronos = model.config.chronos_config
-    bins, (rows, samples, steps) = MeanScaleBins.from_config(chronos).to(context.device), noise.shape
-    u, past, paths = noise.reshape(rows * samples, steps), context, context.new_empty(rows * samples, 0)
+    chronos = model.config.chronos_config | dict(sampling or {})
+    bins, (rows, samples, _) = tokenizer_of(chronos).to(context.device), noise.shape
+    each = bins.tokens_per_step
+    u, steps = noise.reshape(rows * samples, -1), noise.shape[-1] // each
+    past, paths = context, context.new_empty(rows * samples, 0)
     while (done := paths.shape[-1]) < steps:
         tokens, observed, scale = bins.encode_context(past[:, -chronos["context_length"]:])
         mask = None if observed.all() else observed.long()
         encoded = _encode(model, tokens, mask)
         length = min(steps - done, chronos["prediction_length"])
         together = rows * samples // len(past)  # paths that share a context: it is encoded once
-        decoder = T5Decoder(model, encoded, mask, together, length)
+        decoder = T5Decoder(model, encoded, mask, together, length * each)
         last, written = torch.full((rows * samples,), model.config.decoder_start_token_id, device=context.device), []
-        for step in range(done, done + length):
-            logits = decoder.step(last).float()
-            logits[:, :bins.n_special_tokens] = -torch.inf  # a forecast has values: neither padding nor an end
-            last = logits.argmax(-1) if rollout == "greedy" else draw(logits, u[:, step], chronos["temperature"], chronos["top_k"], chronos["top_p"])[:, 0]
+        for place in range(length * each):
+            logits, allowed = decoder.step(last).float(), bins.choices(place)
+            logits[:, :allowed.start], logits[:, allowed.stop:] = -torch.inf, -torch.inf  # a forecast has values: neither padding nor an end
+            last = logits.argmax(-1) if rollout == "greedy" else draw(logits, u[:, done * each + place], chronos["temperature"], chronos["top_k"], chronos["top_p"])[:, 0]
             written.append(last)
-        block = bins.decode(torch.stack(written, -1), scale.repeat_interleave(together))
+        block = bins.decode(torch.stack(written, -1), scale.repeat_interleave(together, 0))
         paths = torch.cat([paths, block], -1)
         if rollout == "median": past = torch.cat([past, block.reshape(rows, samples, length).median(1).values], -1)
         else: past = torch.cat([context.repeat_interleave(samples, 0), paths], -1)
@@ -516,14 +521,41 @@ class ChronosForecaster(ABC):
         return f"{type(self).__name__}({self.name!r}: {self.model.num_parameters() / 1e6:.2f} M weights, context {self.context_length}, horizon {self.prediction_length})"
 
 
+class _Packaged(ChronosTokenizer):
+    "A tokenizer of this package as chronos-forecasting's pipeline wants one."
+
+    def __init__(self, code: Tokenizer): self.context_input_transform, self.label_input_transform, self.output_transform = code.encode_context, code.encode_target, code.decode
+
+
+class ChronosDystsPipeline(ChronosPipeline):
+    "chronos-forecasting's pipeline for a T5 with a tokenizer of this package. Paths beyond the horizon go on from their own past."
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike, *args: Any, **kwargs: Any) -> ChronosDystsPipeline:
+        if args or set(kwargs) - {"device_map", "dtype"}: raise ValueError(f"a checkpoint with a tokenizer of chronos-dysts loads with device_map and dtype, not with {args or sorted(kwargs)}: see chronos_dysts.models.load")
+        dtype = kwargs.get("dtype")
+        model = load_model(path, "chronos-t5").to(device=kwargs.get("device_map") or "cpu", dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32)
+        return forecaster(model, str(path)).pipeline
+
+    @torch.no_grad()
+    def predict(self, inputs: Any, prediction_length: int | None = None, num_samples: int | None = None, temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, limit_prediction_length: bool = False) -> torch.Tensor:
+        context, model, most = self._prepare_and_validate_context(inputs), self.model.model, self.model.config.prediction_length
+        steps = most if prediction_length is None else prediction_length
+        if limit_prediction_length and steps > most: raise ValueError(f"prediction_length={steps} is more than the {most} steps that this model writes at once: say limit_prediction_length=False")
+        noise = torch.rand(len(context), num_samples or self.model.config.num_samples, steps * tokenizer_of(model.config.chronos_config).tokens_per_step)
+        given = {name: value for name, value in (("temperature", temperature), ("top_k", top_k), ("top_p", top_p)) if value is not None}
+        return sample_paths(model, context.to(device=model.device, dtype=torch.float32), noise.to(model.device), sampling=given).cpu()
+
+
 class T5Forecaster(ChronosForecaster):
     "Chronos (T5): sample paths, coordinates independent."
     family = "chronos-t5"
     rollouts = ("samples", "median", "greedy")
 
     def _pipeline(self) -> ChronosPipeline:
-        config = ChronosConfig(**self.model.config.chronos_config)
-        return ChronosPipeline(config.create_tokenizer(), ChronosModel(config, self.model))
+        config, own = ChronosConfig(**self.model.config.chronos_config), tokenizer_of(self.model.config.chronos_config)
+        if isinstance(own, MeanScaleBins): return ChronosPipeline(config.create_tokenizer(), ChronosModel(config, self.model))
+        return ChronosDystsPipeline(_Packaged(own), ChronosModel(config, self.model))
 
     def _draws(self, prediction_length: int) -> bool: return True
 
@@ -537,7 +569,8 @@ class T5Forecaster(ChronosForecaster):
         batch, dim, time = context.shape
         samples, rows = 1 if self.rollout == "greedy" else self.n_samples, context.reshape(batch * dim, time)
         # Step by step, so that a longer horizon begins with the same numbers as a shorter one
-        noise = np.stack([self._stream(row).random((prediction_length, samples), dtype=np.float32).T for row in rows.cpu().numpy()])
+        tokens = prediction_length * tokenizer_of(self.model.config.chronos_config).tokens_per_step
+        noise = np.stack([self._stream(row).random((tokens, samples), dtype=np.float32).T for row in rows.cpu().numpy()])
         paths = sample_paths(self.model, rows, torch.from_numpy(noise).to(context.device), self.rollout)
         return paths.reshape(batch, dim, samples, prediction_length).transpose(1, 2).cpu().numpy()
 
@@ -660,3 +693,38 @@ def load(model_id: str | os.PathLike,  # a checkpoint directory or a hub name
     Raises as `load_model` does.
     """
     return forecaster(load_model(model_id, family).to(device), name or str(model_id), **options)
+
+# %% ../nbs/51_models.ipynb #db31ca0f
+def set_tokenizer(model: T5ForConditionalGeneration,  # a chronos-t5
+                  tokenizer: str | Mapping[str, Any] | Tokenizer,  # as for `build`
+                  n_tokens: int | None = None,  # size of the vocabulary; None: as it is, of a two-level code 514
+                  seed: int = 0,  # of the embeddings of tokens that have no like
+                  ) -> bool:  # whether anything has changed
+    "Give a model another tokenizer, in place. `ValueError` for a family that has no tokens, and as `make_tokenizer`."
+    family = family_of(model.config)
+    if family != "chronos-t5": raise ValueError(f"tokenizer={tokenizer}, but {family} reads numbers, not tokens: leave it out, or give a chronos-t5 as model_id")
+    old = tokenizer_of(model.config.chronos_config)
+    if isinstance(tokenizer, Tokenizer): new = tokenizer
+    else:
+        new = make_tokenizer(tokenizer, n_tokens)
+        if n_tokens is None and new.tokens_per_step == old.tokens_per_step: new = make_tokenizer(tokenizer, old.n_tokens)
+    if new.config() == old.config(): return False
+    values, known = new.stands_for(), model.shared.weight.detach().clone()
+    fresh = torch.randn(new.n_tokens, known.shape[1], generator=torch.Generator().manual_seed(seed)) * known.std().cpu()
+    fresh[:min(new.n_special_tokens, old.n_special_tokens)] = known[:min(new.n_special_tokens, old.n_special_tokens)].cpu()
+    like = ~torch.isnan(values)
+    fresh[like] = known[old.to("cpu").encode(values[like], old.unit())[0][::old.tokens_per_step].to(known.device)].cpu()
+    with _quiet(): model.resize_token_embeddings(new.n_tokens, mean_resizing=False)
+    with torch.no_grad(): model.shared.weight.copy_(fresh)
+    model.config.chronos_config.update(new.config())
+    if marked := _pipeline_of(new): model.config.chronos_pipeline_class = marked["chronos_pipeline_class"]
+    elif hasattr(model.config, "chronos_pipeline_class"): del model.config.chronos_pipeline_class
+    return True
+
+
+def learn_bins(model: PreTrainedModel, windows: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    "Let the quantile bins of a model that has some, and has not learnt where they lie, learn it from these contexts and targets, in place; whether there was anything to learn."
+    code = tokenizer_of(model.config.chronos_config) if family_of(model.config) == "chronos-t5" else None
+    if not isinstance(code, QuantileBins) or code.is_learnt: return False
+    model.config.chronos_config.update(code.learnt(windows).config())
+    return True

@@ -9,12 +9,15 @@ import dataclasses
 import difflib
 import hashlib
 import importlib.util
+import itertools
 import json
 import math
 import os
 import random
 import re
 import shutil
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,13 +44,13 @@ from .lora import add_lora, check_lora, merged
 from .models import model_inputs
 from .store import Store, open_store, read_manifest, write_atomically, write_json
 from .systems import catalogue, get_system, split_systems, stream_key
-from .tokenizers import MeanScaleBins
+from .tokenizers import make_tokenizer, tokenizer_of
 from .validation import BETTER, Validation, best_of
 from .windows import MixtureSource, OnlineSource, StoreSource, WindowSource
 
 # %% auto #0
 __all__ = ['COMPLETE', 'TRAINING', 'AHEAD', 'ALIASES', 'DEFAULTS', 'VALIDATION', 'ChronosTrainer', 'last_checkpoint', 'reproduce',
-           'TrainConfig', 'families_of', 'online_systems', 'check_split', 'TrainResult', 'train']
+           'Stopped', 'TrainConfig', 'families_of', 'online_systems', 'check_split', 'TrainResult', 'train']
 
 # %% ../nbs/60_training.ipynb #9a6d032d
 COMPLETE = "complete"  # the file that marks a checkpoint as whole
@@ -94,7 +97,7 @@ class ChronosTrainer(Trainer):
         self.validation, self.average = validation, average
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.averaged = {name: p.detach().clone() for name, p in self.trained.items()} if average else {}
-        self.bins = MeanScaleBins.from_config(model.config.chronos_config) if models.family_of(model.config) == "chronos-t5" else None
+        self.bins = tokenizer_of(model.config.chronos_config) if models.family_of(model.config) == "chronos-t5" else None
 
     def get_train_dataloader(self) -> _MicroBatches:
         self.loader = _MicroBatches(self)
@@ -200,12 +203,48 @@ def reproduce(directory: Path | str,  # as a run that stopped at a loss that is 
     return model(**model_inputs(model, batch)).loss
 
 # %% ../nbs/60_training.ipynb #1810ec2d
+class Stopped(KeyboardInterrupt):
+    "A run that a signal has stopped: what there was to keep lies in a checkpoint, and the same call goes on from it. `exit_code` is that of the signal."
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class _Signals:
+    "While the context lasts, SIGTERM and SIGINT ask for a stop at the end of the step; a second one acts as ever. Only the main thread of a process can be asked."
+
+    def __init__(self): self.number, self._before = 0, {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT): self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before: signal.signal(*self._before.popitem())
+
+    def __exit__(self, *exc: Any) -> None: self._restore()
+
+    def asked(self, args: TrainingArguments) -> int:
+        "The number of a signal that has come, to any of the processes: they have to stop after the same step."
+        if args.world_size > 1:
+            seen = torch.tensor(self.number, device=args.device)
+            torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
+            self.number = int(seen)
+        return self.number
+
+
 class _Report(TrainerCallback):
     "A progress bar on a terminal, plain lines elsewhere; and when to validate, to save and to stop."
 
-    def __init__(self, console: Console, every: int | None = None, metric: str = "loss", patience: int | None = None):
+    def __init__(self, console: Console, every: int | None = None, metric: str = "loss", patience: int | None = None, signals: _Signals | None = None):
         self.console, self.trainer, self.bar, self.loss = console, None, None, ""
-        self.every, self.metric, self.patience = every, metric, patience
+        self.every, self.metric, self.patience, self.signals = every, metric, patience, signals or _Signals()
         self.began, self.first = time.perf_counter(), 0
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -226,6 +265,7 @@ class _Report(TrainerCallback):
         if self.every and (last or state.global_step % self.every == 0): control.should_evaluate = True
         # A line with each checkpoint, so that the losses of a resumed run are those of a whole one, and one at the end
         if last: control.should_save = True
+        elif self.signals.asked(args): control.should_save = control.should_training_stop = True
         if control.should_save or control.should_evaluate: control.should_log = True
         if self.bar:
             _, rate, waited = self._rates(args, state)
@@ -283,7 +323,7 @@ class TrainConfig:
     model_id: str | None = None  # a checkpoint directory or a hub name
     family: str | None = None  # of a new model, by default chronos-bolt; with a model_id: what it has to be
     size: str | Mapping[str, Any] | None = None  # of a new model: a name, or a mapping with `size` and what differs from it; by default nano
-    n_tokens: int | None = None  # vocabulary of a new chronos-t5, by default 4096
+    n_tokens: int | None = None  # vocabulary of a new chronos-t5, by default 4096, or of another tokenizer for a checkpoint, by default as large as the old one; of a two-level code 514
     run_name: str | None = None  # the run lives in <output_dir>/<run_name>; by default <family>-<size>, or the name of the checkpoint
     output_dir: str = "runs"
     data_dir: str = "data"
@@ -297,7 +337,7 @@ class TrainConfig:
     min_past: int | None = None  # contexts may be as short as that, padded on the left
     generic: float = 0.0  # share of the windows that are of generic series
     standardise: bool = True  # windows in units of their context's deviation
-    tokenizer: Mapping[str, Any] = field(default_factory=dict)  # of a new chronos-t5: settings of its tokenizer, such as low_limit and high_limit
+    tokenizer: str | Mapping[str, Any] = field(default_factory=dict)  # of a chronos-t5: one of `tokenizers.TOKENIZERS`, or a mapping with `kind` and its limits; with a model_id it takes the place of the checkpoint's
     augment: Mapping[str, Any] = field(default_factory=dict)  # transforms: names, or mappings with _target_ and arguments; probability
     allow_shared_families: bool = False  # train on relatives of test systems, and lose what a test on them is worth
     lora: Mapping[str, Any] = field(default_factory=dict)  # rank: None trains all weights; alpha, dropout, targets
@@ -321,6 +361,7 @@ class TrainConfig:
         if self.model_id is not None:
             for key in ("size",):
                 if getattr(self, key) is not None: raise ValueError(f"{key}={getattr(self, key)} and model_id={self.model_id}: with a model_id the {key} is the checkpoint's; leave one of them out")
+        if self.tokenizer: make_tokenizer(self.tokenizer, self.n_tokens)
         if isinstance(self.systems, str): object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems: raise ValueError("systems=[] leaves nothing to train on: name some, or leave it out")
         for key, known in (("augment", ("transforms", "probability")), ("online", ("workers", "perturbation", "points_per_period", "siblings")), ("validation", tuple(VALIDATION)), ("wandb", ("log", "project")), ("tensorboard", ("log",))):
@@ -340,6 +381,7 @@ class TrainConfig:
         object.__setattr__(self, "train", train)
         object.__setattr__(self, "lora", check_lora(self.lora) if (self.lora or {}).get("rank") is not None else {})
         if self.lora and self.model_id is None: raise ValueError("lora.rank adapts a checkpoint: give a model_id, or leave lora out to train a new model with all its weights")
+        if self.lora and self.tokenizer: raise ValueError("lora.rank with another tokenizer: adapters do not train the embeddings of its tokens; train all weights with it first, or leave tokenizer out")
         if self.average is not None and not 0 < self.average < 1: raise ValueError(f"average={self.average} is the decay of averaged weights: it lies between 0 and 1, such as 0.999; null leaves them out")
         validation = VALIDATION | {name: value for name, value in self.validation.items() if value is not None}
         if validation["every"] is None: validation["every"] = math.ceil(train["max_steps"] / 10)
@@ -528,6 +570,7 @@ def train(config: Mapping[str, Any] | TrainConfig,  # see `TrainConfig`
 
     Raises `ValueError` for bad values, `FileNotFoundError` where there are no trajectories, `FileExistsError` where the run's directory holds a run of another configuration,
     `ModuleNotFoundError` for a missing extra, `ConnectionError` when the hub is needed and not there, all before anything is computed; `FloatingPointError` when the loss is no longer a number.
+    After SIGTERM or SIGINT the step is finished, a checkpoint is written and `Stopped` is raised, a `KeyboardInterrupt`; a second signal acts at once.
     """
     config = config if isinstance(config, TrainConfig) else TrainConfig.from_mapping(config)
     console = console or Console()
@@ -563,17 +606,19 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
         recipe = {name: str(value) for name, value in vars(source.fresh.recipe).items() if name in source.fresh.recipe.__dataclass_fields__ and name != "tests"} | {"tests": list(source.fresh.recipe.tests)}
         data = {"trajectories": "online", "digest": hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16], "held_out": held_out}
         text = f"trajectories of {len(systems)} systems, integrated as they are needed"
+    learnt = source  # quantiles are those of the flows
     if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None and name != "augmentation"})], [1 - config.generic, config.generic])
+    if not _finished(config): models.learn_bins(model, _windows(learnt))
     made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
             "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
-            "lora": config.lora or None, "average": config.average, "validation": validated, "train": config.resolved()["train"]}
+            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, "validation": validated, "train": config.resolved()["train"]}
     args = _arguments(config)
     first = args.process_index == 0
     if first: _claim(config, config.identity() | {"data": data["digest"], "model": base, "validated": validated and validated["digest"]})
 
     final, steps, metric = config.directory / "final", config.train["max_steps"], config.validation["metric"]
-    if (final / "config.json").exists():
+    if _finished(config):
         history, made = json.loads((config.directory / "history.json").read_text()), models.load_made(final)
         if first: console.print(f"The run {config.run} is finished: its model of {made['steps']} steps is in {final}. For another one choose another run_name.", soft_wrap=True, highlight=False)
         return TrainResult(final, made["steps"], tuple(map(tuple, history["losses"])), tuple(history.get("validation", ())), 0.0, 0.0, steps, made)
@@ -587,8 +632,9 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
         if validation: console.print(f"Every {config.validation['every']} steps it is judged on {validation.windows} windows of {validated['what']}.", soft_wrap=True, highlight=False)
     resume = last_checkpoint(config.directory)
     if resume and first: console.print(f"Going on from {resume}.", soft_wrap=True, highlight=False)
-    report = _Report(console, config.validation["every"] if validation else None, metric, config.validation["patience"])
-    with _quiet_transformers():
+    signals = _Signals()
+    report = _Report(console, config.validation["every"] if validation else None, metric, config.validation["patience"], signals)
+    with _quiet_transformers(), signals:
         trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, callbacks=[report, *_tensorboard(config)])
         for callback in (PrinterCallback, ProgressCallback): trainer.remove_callback(callback)
         report.trainer = trainer
@@ -603,6 +649,8 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
             report.stop()
             trainer.close()
 
+    if signals.number and not _is_over(trainer.state, config):
+        raise Stopped(f"stopped by {signal.Signals(signals.number).name} after step {trainer.state.global_step} of {steps}: a checkpoint of it is in {config.directory}, and the same command goes on from there", signals.number)
     losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
     _, rate, waited = report._rates(args, trainer.state)
     best = best_of(trainer.history, metric) if validation else None
@@ -615,6 +663,18 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
                       soft_wrap=True, highlight=False)
     trainer.accelerator.wait_for_everyone()
     return TrainResult(final, chosen, losses, tuple(trainer.history), rate, waited, report.first, models.load_made(final))
+
+
+def _finished(config: TrainConfig) -> bool: return (config.directory / "final" / "config.json").exists()
+
+
+def _windows(source: WindowSource, values: int = 1 << 17) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    "Contexts and targets of the first batches of a source, of so many values at least; the same for all processes."
+    for step in itertools.count():
+        batch = source.batch(step)
+        yield batch["context"], batch["target"]
+        values -= batch["context"].numel() + batch["target"].numel()
+        if values <= 0: return
 
 
 def _tensorboard(config: TrainConfig) -> list[TrainerCallback]:
@@ -690,6 +750,7 @@ def _model(config: TrainConfig) -> PreTrainedModel:
     if config.model_id is None:
         return models.build(config.family or "chronos-bolt", config.size or "nano", context_length=config.context_length or 512, prediction_length=config.prediction_length or 64, n_tokens=config.n_tokens, tokenizer=config.tokenizer or None, seed=config.seed)
     model = models.load_model(config.model_id, config.family)
+    if config.tokenizer: models.set_tokenizer(model, config.tokenizer, config.n_tokens, config.seed)
     there = model.config.chronos_config.get("n_tokens")
     if config.n_tokens is not None and config.n_tokens != there:
         raise ValueError(f"n_tokens={config.n_tokens}, but {config.model_id} " + (f"was made with {there}" if there else "has no tokens") + ": leave n_tokens out")

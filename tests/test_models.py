@@ -1,18 +1,20 @@
 """Models: what is built, what a checkpoint may be, and that forecasts are those of the packaged pipelines where they should be."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from chronos import BaseChronosPipeline
+from chronos import BaseChronosPipeline, ChronosPipeline
 from huggingface_hub import constants
 from transformers import T5ForConditionalGeneration
 
 from chronos_dysts import decoding, models
 from chronos_dysts.forecasting import LEVELS, Forecaster, Standardiser
 from chronos_dysts.models import FAMILIES, build, family_of, forecaster, lengths, load, load_made, load_model, locate, sample_paths, save, set_lengths
-from chronos_dysts.tokenizers import MeanScaleBins
+from chronos_dysts.tokenizers import MeanScaleBins, tokenizer_of
 
 SIZE = {"size": "nano", "d_model": 32, "d_ff": 64, "num_layers": 1, "num_heads": 2}
 
@@ -282,3 +284,86 @@ def test_a_cache_changes_nothing(checkpoints):
     logits[..., :2] = -torch.inf
     for step in range(16):
         assert torch.equal(decoding.draw(logits[:, step], noise[:, 0, step], 1.0, 50, 1.0)[:, 0], drawn[:, step])
+
+
+# ---- other tokenizers ----
+
+OWN = ("standardised", "quantile", "two-level")
+
+
+def coded(kind, n_tokens=66, **more):
+    return build("chronos-t5", {"size": "nano", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "initializer_factor": 0.4}, context_length=32, prediction_length=8, n_tokens=n_tokens, tokenizer=kind, **more).eval()
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_paths_are_drawn_token_by_token_as_the_whole_model_would(kind):
+    "The logits of each token are those of one pass over all tokens before it, in a two-level code those of its own step included; drawn from what may stand there."
+    model, context, noise_of = coded(kind), torch.randn(3, 32, generator=torch.Generator().manual_seed(0)).cumsum(-1), torch.Generator().manual_seed(1)
+    code = tokenizer_of(model.config.chronos_config)
+    each = code.tokens_per_step
+    noise = torch.rand(3, 1, 8 * each, generator=noise_of)
+    path = sample_paths(model, context, noise)[:, 0]
+    tokens, _, scale = code.encode_context(context)
+    drawn, _ = code.encode(path, scale)
+    logits = model(input_ids=tokens, decoder_input_ids=torch.cat([torch.zeros(3, 1, dtype=torch.long), drawn[:, :-1]], 1)).logits.detach()
+    for place in range(8 * each):
+        allowed = code.choices(place)
+        assert torch.equal(decoding.draw(logits[:, place, allowed], noise[:, 0, place], 1.0, None, 1.0)[:, 0] + allowed.start, drawn[:, place])
+    torch.testing.assert_close(code.decode(drawn, scale), path, rtol=1e-5, atol=1e-5)
+
+
+def test_the_second_token_knows_the_first():
+    "p(fine | coarse): with the coarse token of a step changed, other fine ones are drawn from the same numbers, while the coarse token of that step does not look at them."
+    model = coded("two-level")
+    code = tokenizer_of(model.config.chronos_config)
+    context, noise = torch.randn(1, 32, generator=torch.Generator().manual_seed(0)), torch.rand(1, 1, 16, generator=torch.Generator().manual_seed(1))
+    scale, tokens = code.scale(context), []
+    other, fine = noise.clone(), noise.clone()
+    other[..., 0], fine[..., 1] = 1 - noise[..., 0], 1 - noise[..., 1]  # the first numbers of the first step, and the second
+    for numbers in (noise, other, fine): tokens.append(code.encode(sample_paths(model, context, numbers)[:, 0], scale)[0][0])
+    assert tokens[0][0] == tokens[2][0] and tokens[0][1] != tokens[2][1] and tokens[0][0] != tokens[1][0]
+    start = torch.zeros(1, 1, dtype=torch.long)
+    after = [model(input_ids=code.encode_context(context)[0], decoder_input_ids=torch.cat([start, t[None, :1]], 1)).logits[0, 1, code.choices(1)].softmax(-1).detach() for t in (tokens[0], tokens[1])]
+    assert float((after[0] - after[1]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_checkpoint_with_another_code_is_read_back_and_refused_elsewhere(kind, tmp_path):
+    model = coded(kind)
+    if kind == "quantile": assert models.learn_bins(model, [(torch.sin(torch.arange(64.0))[None], torch.zeros(1, 0))]) and not models.learn_bins(model, [])
+    save(model, tmp_path / "it")
+    context = np.random.default_rng(0).standard_normal((2, 3, 32)).cumsum(-1)
+    a, b = models.forecaster(model, "a").forecast(context, 20), load(tmp_path / "it").forecast(context, 20)  # beyond the horizon of 8 steps
+    assert np.array_equal(a.samples, b.samples) and a.samples.shape == (2, 20, 3, 20)
+    assert np.array_equal(load(tmp_path / "it").forecast(context, 5).samples, a.samples[..., :5])  # a longer horizon begins alike
+    np.testing.assert_allclose(load(tmp_path / "it").forecast(4 * context + 8, 8).median, 4 * load(tmp_path / "it").forecast(context, 8).median + 8, rtol=1e-4, atol=1e-3)
+    # chronos-forecasting knows it by its pipeline once this package is there …
+    pipeline = BaseChronosPipeline.from_pretrained(tmp_path / "it")
+    torch.manual_seed(0)
+    quantiles, mean = pipeline.predict_quantiles(torch.from_numpy(context[:, 0]).float(), prediction_length=8, num_samples=50)
+    torch.manual_seed(0)
+    paths = sample_paths(model, torch.from_numpy(context[:, 0]).float(), torch.rand(2, 50, 8 * tokenizer_of(model.config.chronos_config).tokens_per_step))
+    assert torch.equal(mean, paths.mean(1)) and torch.equal(quantiles[..., 4], paths.quantile(0.5, 1))
+    assert pipeline.embed(torch.from_numpy(context[:, 0]).float())[0].shape == (2, 32 * tokenizer_of(model.config.chronos_config).tokens_per_step + 1, 32)
+    # … and refuses it where it is not
+    config = json.loads((tmp_path / "it" / "config.json").read_text())
+    with pytest.raises(AttributeError, match="chronos_dysts.tokenizers"): ChronosPipeline.from_pretrained(tmp_path / "it")
+    alone = "import sys; from chronos import BaseChronosPipeline; BaseChronosPipeline.from_pretrained(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", alone, str(tmp_path / "it")], capture_output=True, text=True) if kind == "two-level" else None
+    assert done is None or (done.returncode != 0 and "unknown pipeline class: ChronosDystsPipeline" in done.stderr)
+    assert models.family_of(config) == "chronos-t5" and set(config["chronos_config"]) == set(build("chronos-t5", n_tokens=66).config.chronos_config)
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_token_begins_like_the_old_one_of_its_value(kind):
+    model = coded("mean-scale", 514)
+    old, known = tokenizer_of(model.config.chronos_config), model.shared.weight.detach().clone()
+    assert models.set_tokenizer(model, kind) and not models.set_tokenizer(model, kind)
+    new, now = tokenizer_of(model.config.chronos_config), model.shared.weight.detach()
+    assert torch.equal(now[:2], known[:2]) and len(now) == new.n_tokens == model.config.vocab_size and torch.equal(model.lm_head.weight, now)
+    for z in (-3.0, -0.41, 0.0, 1.7):
+        theirs, mine = old.encode(torch.tensor([z]), old.unit())[0][0], new.encode(torch.tensor([z]), new.unit())[0][0]
+        nearest = int((known - now[mine]).norm(dim=1).argmin())
+        assert abs(nearest - int(theirs)) <= (3 if kind == "two-level" else 1)  # a coarse cell is wider than a bin
+    assert models.set_tokenizer(model, "mean-scale", 514) and not hasattr(model.config, "chronos_pipeline_class")
+    with pytest.raises(ValueError, match="reads numbers"): models.set_tokenizer(build("chronos-bolt"), kind)

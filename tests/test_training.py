@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,10 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from chronos_dysts import models, training
+from chronos_dysts.cli import main
 from chronos_dysts.store import Trajectory, open_store, write_json, write_trajectory
-from chronos_dysts.training import COMPLETE, ChronosTrainer, TrainConfig, last_checkpoint, train
+from chronos_dysts.tokenizers import QuantileBins, make_tokenizer, tokenizer_of
+from chronos_dysts.training import COMPLETE, ChronosTrainer, Stopped, TrainConfig, last_checkpoint, train
 from chronos_dysts.windows import StoreSource
 
 SIZE = {"size": "nano", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "dropout_rate": 0.0, "initializer_factor": 0.3}
@@ -147,6 +150,82 @@ def test_killed(data_dir, tmp_path):
     assert equal(weights(whole.directory), weights(resumed.directory))
 
 
+@pytest.mark.parametrize("family, name", [("chronos-bolt", "SIGTERM"), ("chronos-t5", "SIGINT")])
+def test_a_signal_is_answered_at_the_end_of_the_step(family, name, judged_dir, tmp_path, monkeypatch):
+    "A checkpoint of the very step, between those of save_steps; the same call goes on, to the same weights, averages and choice; the handlers are as before."
+    number, original, before = getattr(signal, name), ChronosTrainer.compute_loss, [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    config = configuration(judged_dir, tmp_path, family, "asked", size=SIZE | {"dropout_rate": 0.2}, average=0.8, validation=dict(every=4, windows=2))
+
+    def compute_loss(self, *args, **kwargs):
+        if self.state.global_step == 4: os.kill(os.getpid(), number)
+        return original(self, *args, **kwargs)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChronosTrainer, "compute_loss", compute_loss)
+        with pytest.raises(Stopped, match=f"stopped by {name} after step 5 of 8: a checkpoint of it is in .*asked") as stopped: run(config)
+    assert stopped.value.exit_code == 128 + number and isinstance(stopped.value, KeyboardInterrupt) and not (tmp_path / "asked" / "final").exists()
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before and last_checkpoint(tmp_path / "asked").name == "checkpoint-5"
+    again, said = run(config)
+    whole, _ = run(config | {"run_name": "whole"})
+    assert again.resumed_from == 5 and "Going on from" in said
+    assert equal(weights(whole.directory), weights(again.directory)) and whole.validation == again.validation and whole.steps == again.steps
+
+
+def test_a_second_signal_does_not_wait(data_dir, tmp_path, monkeypatch):
+    def compute_loss(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)  # the interpreter looks for signals before
+    monkeypatch.setattr(ChronosTrainer, "compute_loss", compute_loss)
+    with pytest.raises(KeyboardInterrupt) as stopped: run(configuration(data_dir, tmp_path))
+    assert not isinstance(stopped.value, Stopped) and last_checkpoint(tmp_path / "run") is None
+
+
+def test_a_signal_in_the_last_step_changes_nothing(data_dir, tmp_path, monkeypatch):
+    original = ChronosTrainer.compute_loss
+
+    def compute_loss(self, *args, **kwargs):
+        if self.state.global_step == 7: os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args, **kwargs)
+    monkeypatch.setattr(ChronosTrainer, "compute_loss", compute_loss)
+    result, _ = run(configuration(data_dir, tmp_path))
+    assert result.steps == 8 and (tmp_path / "run" / "final" / "config.json").exists()
+
+
+def test_the_command_says_where_it_stopped(data_dir, tmp_path, root, capsys):
+    "SIGTERM to the script, as a scheduler sends it: one line, exit code 143, and a checkpoint from which the run ends with the weights of one that never stopped."
+    config = configuration(data_dir, tmp_path, name="asked", train=dict(max_steps=60, save_steps=500, logging_steps=1))
+    words = lambda config: [f"{key}={json.dumps(value).replace(chr(34), '') if isinstance(value, dict) else 'null' if value is None else value}" for key, value in config.items() if key != "train"] + [f"train.{key}={value}" for key, value in config["train"].items()]
+    process = subprocess.Popen([sys.executable, str(root / "scripts" / "train.py"), *words(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}, cwd=tmp_path)
+    while line := process.stdout.readline():
+        if line.startswith("step 3/"): break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 143 and err.startswith("stopped by SIGTERM after step ") and "Traceback" not in err, err
+    stopped = int(re.search(r"after step (\d+)", err)[1])
+    assert 3 <= stopped < 60 and last_checkpoint(tmp_path / "asked").name == f"checkpoint-{stopped}"
+    torch.set_num_threads(1)
+    for name in ("asked", "whole"): assert main(["train", *words(config | {"run_name": name})]) == 0
+    assert f"Going on from {tmp_path / 'asked' / f'checkpoint-{stopped}'}" in "".join(capsys.readouterr().out.split("\n")) and equal(weights(tmp_path / "asked" / "final"), weights(tmp_path / "whole" / "final"))
+
+
+@pytest.mark.slow
+def test_two_processes_stop_after_the_same_step(data_dir, tmp_path, root):
+    "SIGTERM to torchrun, which hands it on to both at different moments."
+    words = [str(root / "scripts" / "train.py"), f"output_dir={tmp_path}", f"data_dir={data_dir}", "run_name=two", "size={size: nano, d_model: 32, d_kv: 8, d_ff: 64, num_layers: 1, dropout_rate: 0}", "context_length=32", "prediction_length=16",
+             "train.max_steps=400", "train.save_steps=1000", "train.log_steps=1", "train.per_device_train_batch_size=4"]
+    command, env = [sys.executable, "-m", *LAUNCHERS["torchrun"], *words], os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
+    while line := process.stdout.readline():
+        if line.startswith("step 3/"): break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0 and "stopped by SIGTERM after step " in err, err[-3000:]
+    there = last_checkpoint(tmp_path / "two")
+    assert there is not None and len(list(there.glob("rng_state*"))) == 2
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0 and f"Going on from {there}" in done.stdout, done.stderr[-3000:]
+
+
 def test_a_checkpoint_that_was_cut_short_is_passed_over(data_dir, tmp_path, monkeypatch):
     config = configuration(data_dir, tmp_path, name="cut")
     with monkeypatch.context() as patch:
@@ -229,6 +308,43 @@ def test_global_random_states_are_left_alone(data_dir, tmp_path):
     assert before[0] == after[0] and before[1] == after[1] and torch.equal(before[2], after[2])
 
 
+# ---- tokenizers ----
+
+@pytest.mark.parametrize("tokenizer", ["standardised", {"kind": "quantile", "even": 0.1}, "two-level"])
+def test_a_tokenizer_is_trained_with_saved_and_read_back(tokenizer, data_dir, tmp_path, monkeypatch):
+    "From new weights: the loss falls, a stopped run ends with the same weights and bins, a copy read back forecasts the same, and fine-tuning goes on with the same code."
+    config = configuration(data_dir, tmp_path, "chronos-t5", "whole", tokenizer=tokenizer, train=dict(max_steps=60, logging_steps=20, save_steps=25, per_device_train_batch_size=8))
+    whole, _ = run(config)
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 40)
+        with pytest.raises(Stop): run(config | {"run_name": "stopped"})
+    again, _ = run(config | {"run_name": "stopped"})
+    assert again.resumed_from == 25 and equal(weights(whole.directory), weights(again.directory)) and whole.losses[-1][1] < whole.losses[0][1]
+    a, b = (models.load_model(result.directory) for result in (whole, again))
+    code = tokenizer_of(a.config.chronos_config)
+    assert a.config.chronos_config == b.config.chronos_config and type(code) is type(make_tokenizer(tokenizer)) and whole.made["tokenizer"] == tokenizer
+    context = np.cumsum(np.random.default_rng(0).standard_normal((2, 3, 32)), -1)
+    assert np.array_equal(models.load(whole.directory).forecast(context, 20).samples, models.load(again.directory).forecast(context, 20).samples)
+    further, _ = run(configuration(data_dir, tmp_path, name="further", model_id=str(whole.directory), train=dict(max_steps=1)))
+    assert models.load_model(further.directory).config.chronos_config["tokenizer_kwargs"] == a.config.chronos_config["tokenizer_kwargs"]
+    if isinstance(code, QuantileBins):  # they are those of the windows
+        source = StoreSource(open_store(data_dir / "train"), context_length=32, prediction_length=16, batch_size=64, seed=5, channels="one")
+        batch = source.batch(0)
+        tokens, _ = code.encode(batch["target"], code.scale(batch["context"]))
+        used = torch.bincount(tokens.flatten(), minlength=64)[2:] / tokens.numel()
+        assert code.is_learnt and float(-(used * used.clamp(min=1e-9).log2()).sum()) > 5.3  # of 5.95 bits
+        assert not torch.allclose(code.centers, QuantileBins(even=0.1, n_tokens=64).centers, atol=0.05)
+
+
+@pytest.mark.parametrize("tokenizer, n_tokens", [("quantile", 64), ("two-level", 34), ({"kind": "mean-scale", "low_limit": -5, "high_limit": 5}, 96)])
+def test_a_checkpoint_is_given_another_tokenizer(tokenizer, n_tokens, bases, data_dir, tmp_path):
+    result, _ = run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-t5"]), tokenizer=tokenizer, n_tokens=n_tokens, train=dict(max_steps=3)))
+    model = models.load_model(result.directory)
+    assert model.config.vocab_size == n_tokens == len(model.shared.weight) and type(tokenizer_of(model.config.chronos_config)) is type(make_tokenizer(tokenizer, n_tokens))
+    assert models.family_of(model.config) == "chronos-t5" and models.load(result.directory).forecast(np.random.default_rng(0).standard_normal((1, 2, 32)), 16).median.shape == (1, 2, 16)
+    assert (result.directory / "README.md").read_text().count("BaseChronosPipeline") == (2 if isinstance(tokenizer, dict) else 0)
+
+
 # ---- fine-tuning a checkpoint ----
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -256,7 +372,8 @@ def test_lengths_and_vocabularies_that_do_not_fit(data_dir, tmp_path):
     (dict(train=dict(learning_rat=1)), ValueError, "learning_rate"), (dict(train=dict(num_train_epochs=3)), ValueError, "train.max_steps"), (dict(train=dict(max_steps=0)), ValueError, "max_steps"),
     (dict(train=dict(eval_strategy="steps")), ValueError, "validation.split"), (dict(train=dict(load_best_model_at_end=True)), ValueError, "validation.metric"), (dict(validation=dict(metric="mse")), ValueError, "loss, smape100, vpt"), (dict(validation=dict(patiance=2)), ValueError, "patience"),
     (dict(validation=dict(patience=2)), ValueError, "no validation set"), (dict(validation=dict(split="nothing")), FileNotFoundError, "generate"), (dict(validation=dict(every=0, patience=1)), ValueError, "turns it off"), (dict(average=1.0), ValueError, "0.999"),
-    (dict(lora=dict(rank=4)), ValueError, "model_id"), (dict(lora=dict(rank=0)), ValueError, "lora.rank"), (dict(source="generic", systems=["A"]), ValueError, "source=generic"), (dict(tokenizer=dict(low_limit=-5)), ValueError, "reads numbers"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
+    (dict(lora=dict(rank=4)), ValueError, "model_id"), (dict(lora=dict(rank=0)), ValueError, "lora.rank"), (dict(source="generic", systems=["A"]), ValueError, "source=generic"), (dict(tokenizer=dict(low_limit=-5)), ValueError, "reads numbers"), (dict(tokenizer="quantiles"), ValueError, "did you mean 'quantile'"), (dict(family="chronos-t5", tokenizer="two-level", n_tokens=65), ValueError, "even number"), (dict(model_id="chronos-dysts-generic-bolt", family=None, size=None, tokenizer="quantile"), ValueError, "reads numbers"),
+    (dict(model_id="chronos-dysts-generic-t5", family=None, size=None, tokenizer="quantile", lora=dict(rank=4)), ValueError, "adapters do not train"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
     (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(uniform="flows"), ValueError, "uniform='flows'"), (dict(uniform="trajectories", source="online"), ValueError, "uniform='trajectories'"), (dict(min_past=0), ValueError, "min_past"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
     (dict(augment=dict(transforms=[{"_target_": "chronos_dysts.augmentations.RandomAffineTransform", "out_dim": 0}])), ValueError, "out_dim"),
     (dict(run_name="../x"), ValueError, "run_name"), (dict(systems=[]), ValueError, "systems"), (dict(systems=["Z"]), ValueError, "Z"), (dict(split="nothing"), FileNotFoundError, "generate"),
