@@ -32,21 +32,23 @@ from chronos.chronos2.model import Chronos2Encoder
 from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos2.layers import AttentionOutput, GroupSelfAttention
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
+from .architecture import LONGEST, DystsConfig, DystsModel, DystsPipeline, roll
 from .forecasting import LEVELS, Forecast, Standardiser, check_context, check_prediction_length
 from .decoding import T5Decoder, draw
 from .tokenizers import MeanScaleBins
 
 # %% auto #0
-__all__ = ['FAMILIES', 'GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build', 'family_of', 'bundled',
-           'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save', 'model_inputs',
-           'sample_paths', 'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'forecaster',
-           'load']
+__all__ = ['FAMILIES', 'GEOMETRIES', 'DYSTS_GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build',
+           'family_of', 'bundled', 'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save',
+           'model_inputs', 'sample_paths', 'ChronosForecaster', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster',
+           'DystsForecaster', 'forecaster', 'load']
 
 # %% ../nbs/51_models.ipynb #28a36360
-FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")
+FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2", "chronos-dysts")
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
     # The published initialisation is made for long training: so small a model stays for thousands of steps on the plateau of knowing the marginal distribution only
@@ -59,8 +61,15 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 }
 """Published sizes by name, and `nano`, a house size with an initialisation for short training. Layers are those of the encoder; T5 and Bolt have as many in the decoder."""
 
+DYSTS_GEOMETRIES: dict[str, dict[str, Any]] = {
+    "nano": dict(d_model=96, d_ff=256, num_layers=3, num_heads=4),
+    "mini": dict(d_model=384, d_ff=1536, num_layers=8, num_heads=8),
+}
+"""Sizes of our own family, `chronos-dysts`; its layers have attention over time and over channels, and its settings beside these are `dropout_rate`, `initializer_factor`, and which parts there are: `experts`, `channel_attention`, `patch_features`."""
+
 PATCH = 16  # steps in a patch of Bolt and Chronos-2
 CHRONOS_2_LEVELS = (0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99)
+_PARTS = ("experts", "channel_attention", "patch_features")
 _SETTINGS = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads", "dropout_rate", "feed_forward_proj", "layer_norm_epsilon", "initializer_factor")
 
 
@@ -92,13 +101,16 @@ def build(family: str,  # one of `FAMILIES`
     check_family(family)
     settings = {"size": size} if isinstance(size, str) else dict(size)
     name = settings.pop("size", "nano")
-    if name not in GEOMETRIES: raise ValueError(f"there is no model size {name!r}: {_nearest(name, tuple(GEOMETRIES))}")
+    ours = family == "chronos-dysts"
+    sizes, known = (DYSTS_GEOMETRIES, ("d_model", "d_ff", "num_layers", "num_heads", "dropout_rate", "initializer_factor", *_PARTS)) if ours else (GEOMETRIES, _SETTINGS)
+    if name not in sizes: raise ValueError(f"there is no model size {name!r}{' of ' + family if ours else ''}: {_nearest(name, tuple(sizes))}")
     for key in settings:
-        if key not in _SETTINGS: raise ValueError(f"there is no model setting {key!r}: {_nearest(key, _SETTINGS)}")
+        if key not in known: raise ValueError(f"there is no model setting {key!r}{' of ' + family if ours else ''}: {_nearest(key, known)}")
     for key, value in (("context_length", context_length), ("prediction_length", prediction_length)):
         if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{key} must be a whole number of steps, at least 1, not {value!r}")
     if n_tokens is not None and family != "chronos-t5": raise ValueError(f"n_tokens={n_tokens} is the size of a vocabulary, which {family} has not: leave it out, or take family=chronos-t5")
     if tokenizer and family != "chronos-t5": raise ValueError(f"tokenizer={dict(tokenizer)}, but {family} reads numbers, not tokens: leave it out, or take family=chronos-t5")
+    if ours: return _build_ours(DYSTS_GEOMETRIES[name] | settings, context_length, prediction_length, seed)
     limits = dict(low_limit=-15.0, high_limit=15.0)
     for key in tokenizer or ():
         if key not in limits: raise ValueError(f"there is no tokenizer setting {key!r}: {_nearest(key, tuple(limits))}")
@@ -129,6 +141,23 @@ def build(family: str,  # one of `FAMILIES`
         torch.manual_seed(seed)
         model = kind(config)
     return _for_trainer(model)
+
+
+def _build_ours(settings: dict[str, Any], context_length: int, prediction_length: int, seed: int) -> DystsModel:
+    "A `DystsModel` with seeded weights."
+    if context_length > LONGEST: raise ValueError(f"context_length={context_length} is more than the {LONGEST} steps that chronos-dysts supports")
+    parts = {key: settings.pop(key) for key in _PARTS if key in settings}
+    experts = parts.get("experts", ("analogues", "maps"))
+    for expert in [experts] if isinstance(experts, str) else experts:
+        if expert not in ("analogues", "maps"): raise ValueError(f"there are no experts {expert!r}: {_nearest(expert, ('analogues', 'maps'))}")
+    if "experts" in parts: parts["experts"] = [experts] if isinstance(experts, str) else list(experts)
+    for key, value in settings.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or (value < 0 if key in ("dropout_rate", "num_layers") else value <= 0): raise ValueError(f"model setting {key}={value} must be positive")
+    if settings["d_model"] % settings["num_heads"]: raise ValueError(f"d_model={settings['d_model']} is no multiple of num_heads={settings['num_heads']}")
+    config = DystsConfig(**settings, chronos_config=dict(context_length=context_length, prediction_length=prediction_length, **parts))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _for_trainer(DystsModel(config))
 
 
 def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
@@ -175,8 +204,8 @@ class _AttentionInGroups(GroupSelfAttention):
         return AttentionOutput(hidden_states=hidden_states + self.dropout(answer[slot]))
 
 # %% ../nbs/51_models.ipynb #78606414
-_PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2"}
-_CLASSES = {"chronos-t5": T5ForConditionalGeneration, "chronos-bolt": ChronosBoltModelForForecasting, "chronos-2": Chronos2Model}
+_PIPELINES = {"ChronosPipeline": "chronos-t5", "ChronosBoltPipeline": "chronos-bolt", "Chronos2Pipeline": "chronos-2", "DystsPipeline": "chronos-dysts"}
+_CLASSES = {"chronos-t5": T5ForConditionalGeneration, "chronos-bolt": ChronosBoltModelForForecasting, "chronos-2": Chronos2Model, "chronos-dysts": DystsModel}
 
 
 def family_of(config: PretrainedConfig | Mapping[str, Any],  # the `config.json` of a checkpoint, or `model.config`
@@ -192,7 +221,7 @@ def family_of(config: PretrainedConfig | Mapping[str, Any],  # the `config.json`
     named = config.get("chronos_pipeline_class") or "ChronosPipeline"
     if named not in _PIPELINES: raise ValueError(f"{where} belongs to the pipeline {named!r}, which is none of {', '.join(_PIPELINES)}")
     family = _PIPELINES[named]
-    found = {"chronos-t5": "tokenizer_class" in chronos, "chronos-bolt": "input_patch_size" in chronos and "output_patch_size" not in chronos, "chronos-2": "output_patch_size" in chronos}
+    found = {"chronos-t5": "tokenizer_class" in chronos, "chronos-bolt": "input_patch_size" in chronos and "output_patch_size" not in chronos, "chronos-2": "output_patch_size" in chronos, "chronos-dysts": "experts" in chronos}
     architecture = (config.get("architectures") or [_CLASSES[family].__name__])[0]
     if not found[family] or architecture != _CLASSES[family].__name__:
         really = next((name for name, fits in found.items() if fits), None)
@@ -225,7 +254,7 @@ def _from_hub(name: str) -> Path:
 
 
 def bundled() -> dict[str, Path]:
-    "The models that come with the package, by name: small ones that have learnt generic series only, to fine-tune where there is no hub."
+    "The models that come with the package, by name: `chronos-dysts-nano`, pretrained on flows, and small ones that have learnt generic series only, to fine-tune where there is no hub."
     folder = Path(str(resources.files("chronos_dysts"))) / "data" / "models"
     return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
 
@@ -238,8 +267,6 @@ def locate(model_id: str | os.PathLike) -> Path:
     """
     name, path = str(model_id), Path(model_id).expanduser()
     if name in (ours := bundled()) and not path.exists(): return ours[name]
-    if name == "chronos-dysts-nano" and not path.exists():
-        raise ValueError("the package's own model chronos-dysts-nano does not exist yet: leave model_id out, and a small model is built from a configuration (family=…, size=nano)")
     if path.is_dir():
         if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
             raise ValueError(f"{name} holds a LoRA adapter, not a whole model: merge it into its base (peft's merge_and_unload) and save that")
@@ -268,12 +295,24 @@ def _quiet() -> Iterator[None]:
         if bars: transformers_logging.enable_progress_bar()
 
 
+def _check_weights(path: Path, config: Mapping[str, Any], model_id: str) -> None:
+    "`ValueError` for files of weights that are cut off, or are not those that were saved, where the checkpoint tells their checksums."
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"): pass
+        except SafetensorError as error: raise ValueError(f"{file.name} of {model_id} is cut off or damaged ({error}): fetch or install it again") from None
+    for name, digest in ((config.get("chronos_dysts") or {}).get("sha256") or {}).items():
+        if not (path / name).is_file(): raise ValueError(f"{model_id} lacks {name}: fetch or install it again")
+        with open(path / name, "rb") as file: found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest: raise ValueError(f"{name} of {model_id} is not the file that was saved (SHA-256 {found[:12]}…, expected {digest[:12]}…): fetch or install it again")
+
+
 def load_model(model_id: str | os.PathLike,  # a checkpoint directory or a hub name
                family: str | None = None,  # the family it has to be of; None: whichever it is
                ) -> PreTrainedModel:
     """The torch module of a checkpoint, in float32, on the CPU: what training starts from.
 
-    Weights are read from safetensors only. Raises as `locate` does, and `ValueError` for another family than `family`, for weights that are missing or of another shape, and for pickled weights.
+    Weights are read from safetensors only. Raises as `locate` does, and `ValueError` for another family than `family`, for weights that are missing, of another shape, cut off or not those that were saved, and for pickled weights.
     """
     path = locate(model_id)
     try: config = json.loads((path / "config.json").read_text())
@@ -283,6 +322,7 @@ def load_model(model_id: str | os.PathLike,  # a checkpoint directory or a hub n
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for p in path.glob("*.bin"))
         raise ValueError(f"{model_id} has no weights in safetensors" + (f": {pickled[0]} is a pickle, which can run code when it is read; convert it first" if pickled else ""))
+    _check_weights(path, config, str(model_id))
     with _quiet():  # dtype is named: transformers 5 would take whatever the checkpoint says
         model, info = _CLASSES[found].from_pretrained(path, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     wrong = sorted(map(str, info["missing_keys"])) + sorted(map(str, info.get("mismatched_keys", ())))
@@ -306,15 +346,16 @@ def set_lengths(model: PreTrainedModel, context_length: int, prediction_length: 
     """Fine-tune a model on other lengths than it was made with, in place.
 
     Positions are relative in all families, so any context length goes; Chronos-2 keeps the scale of its time encoding. A T5 and a Chronos-2 write as many steps as asked for,
-    the head of a Bolt is fixed: `ValueError` for more.
+    the head of a Bolt is fixed, and so are the patches of our own: `ValueError` for more.
     """
     family, chronos = family_of(model.config), model.config.chronos_config
-    if family == "chronos-bolt" and prediction_length > chronos["prediction_length"]:
-        raise ValueError(f"prediction_length={prediction_length} is more than the {chronos['prediction_length']} steps that the head of this Bolt writes at once: lower it, or build a model with a longer head")
+    if family == "chronos-dysts" and context_length > LONGEST: raise ValueError(f"context_length={context_length} is more than the {LONGEST} steps that chronos-dysts supports")
+    if family in ("chronos-bolt", "chronos-dysts") and prediction_length > chronos["prediction_length"]:
+        raise ValueError(f"prediction_length={prediction_length} is more than the {chronos['prediction_length']} steps that {'this model' if family == 'chronos-dysts' else 'the head of this Bolt'} writes at once: lower it, or build a model with a longer head")
     chronos["context_length"] = context_length
     if family == "chronos-t5": chronos["prediction_length"] = prediction_length
     if family == "chronos-2": chronos["max_output_patches"] = max(chronos["max_output_patches"], math.ceil(prediction_length / chronos["output_patch_size"]))
-    if family != "chronos-t5":  # these read a copy made when they were built
+    if family in ("chronos-bolt", "chronos-2"):  # these read a copy made when they were built
         model.chronos_config.context_length = context_length
         if family == "chronos-2": model.chronos_config.max_output_patches = chronos["max_output_patches"]
 
@@ -338,6 +379,16 @@ def _card(family: str, made: Mapping[str, Any]) -> str:
                       "## How it was made", "", "| | |", "|---|---|", *rows, ""])
 
 
+def _seal(directory: Path) -> None:
+    "The checksums of the weights into config.json."
+    digests = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with open(path, "rb") as file: digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    config = json.loads((directory / "config.json").read_text())
+    config["chronos_dysts"]["sha256"] = digests
+    (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
 def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns it
          directory: str | os.PathLike,  # the checkpoint to be written
          made: Mapping[str, Any] | None = None,  # how the model was made: anything that JSON can hold
@@ -346,7 +397,7 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
          ) -> Path:
     """Write a checkpoint that `load` and plain chronos-forecasting (`BaseChronosPipeline.from_pretrained`) read; return its directory.
 
-    `made` and the versions at work go under `chronos_dysts` in config.json and into the model card README.md. Raises `FileExistsError` for a directory that is not empty
+    `made`, the versions at work and the checksums of the weights go under `chronos_dysts` in config.json and into the model card README.md. Raises `FileExistsError` for a directory that is not empty
     unless `overwrite`, and `ValueError` for a `made` that JSON cannot hold.
     """
     family, directory = family_of(model.config), Path(directory)
@@ -358,6 +409,7 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
     try:
         model.config.chronos_dysts = made
         with _quiet(): model.save_pretrained(temporary)
+        _seal(temporary)
         (temporary / "README.md").write_text(_card(family, made))
         temporary.chmod(0o755)  # mkdtemp makes it private
         if directory.exists():
@@ -386,6 +438,7 @@ def model_inputs(model: PreTrainedModel,  # of any family
         mask = {} if observed.all() else {"attention_mask": observed.long()}
         return {"input_ids": tokens, "labels": labels.masked_fill(~known, -100)} | mask
     if family == "chronos-bolt": return {"context": context, "target": target}
+    if family == "chronos-dysts": return {"context": context, "group_ids": batch["group_ids"], "future_target": target}
     patches = math.ceil(target.shape[-1] / model.config.chronos_config["output_patch_size"])
     # No future_covariates: all NaN, as the packaged dataset fills them, they break the compiled graph
     return {"context": context, "group_ids": batch["group_ids"], "future_target": target, "num_output_patches": patches}
@@ -447,6 +500,8 @@ class ChronosForecaster(ABC):
     """
     family: str
 
+    _precision: type = np.float32  # of what the model reads
+
     rollouts: tuple[str, ...]  # those of `ROLLOUTS` that the family has, the default first
 
     def __init__(self, model: PreTrainedModel, name: str, standardise: bool, batch_size: int | None, seed: int, rollout: str | None, n_samples: int | None):
@@ -471,7 +526,7 @@ class ChronosForecaster(ABC):
         """
         x = check_context(context, prediction_length)[..., -self.context_length:]
         standard = Standardiser.of(x) if self.standardise else None
-        values = torch.from_numpy((standard.apply(x) if standard else x).astype(np.float32))
+        values = torch.from_numpy((standard.apply(x) if standard else x).astype(self._precision))
         chunks = values.split(max(1, (self.batch_size or self._batch_size()) // (x.shape[1] * self._rows(prediction_length))))
         with torch.no_grad(): answer = np.concatenate([self._answer(chunk.to(self.model.device), int(prediction_length)) for chunk in chunks]).astype(np.float64)
         if standard is not None:
@@ -630,7 +685,32 @@ class Chronos2Forecaster(_QuantileForecaster):
         return torch.stack(_predict(self.pipeline, context.cpu(), prediction_length, batch_size=max(self.batch_size or self._batch_size(), context.shape[1]))).numpy()
 
 
-_FORECASTERS: dict[str, type[ChronosForecaster]] = {kind.family: kind for kind in (T5Forecaster, BoltForecaster, Chronos2Forecaster)}
+class DystsForecaster(_QuantileForecaster):
+    "Our own family: quantiles, the coordinates of a window jointly. In double precision, because its experts iterate unstable maps."
+    family = "chronos-dysts"
+    rollouts = ("median", "greedy", "samples")
+    _precision = np.float64
+
+    def _pipeline(self) -> DystsPipeline: return DystsPipeline(self.model)
+
+    def _batch_size(self) -> int: return 192 if self.model.device.type == "cpu" else 4096
+
+    @staticmethod
+    def _rows_of(context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return context.flatten(0, 1), torch.arange(len(context), device=context.device).repeat_interleave(context.shape[1])
+
+    def _block(self, context: torch.Tensor) -> torch.Tensor: return self._packaged(context, self.prediction_length)
+
+    def _packaged(self, context: torch.Tensor, prediction_length: int) -> torch.Tensor:
+        return roll(self.model, *self._rows_of(context), prediction_length).transpose(1, 2).unflatten(0, context.shape[:2])
+
+    def _answer(self, context: torch.Tensor, prediction_length: int) -> np.ndarray:
+        if self._draws(prediction_length): return self._paths(context, prediction_length)
+        if self.rollout == "greedy": return roll(self.model, *self._rows_of(context), prediction_length, greedy=True).transpose(1, 2).unflatten(0, context.shape[:2]).cpu().numpy()
+        return self._packaged(context, prediction_length).cpu().numpy()
+
+
+_FORECASTERS: dict[str, type[ChronosForecaster]] = {kind.family: kind for kind in (T5Forecaster, BoltForecaster, Chronos2Forecaster, DystsForecaster)}
 
 # %% ../nbs/51_models.ipynb #cb7d2a22
 def forecaster(model: PreTrainedModel,  # as `build`, `load_model` or training returns it
@@ -639,7 +719,7 @@ def forecaster(model: PreTrainedModel,  # as `build`, `load_model` or training r
                standardise: bool | None = None,  # by the context; None: as it was trained, which for a checkpoint that does not tell means yes
                batch_size: int | None = None,  # rows that the model gets at a time, a series or each path of one; None: as many as are fast on the device
                seed: int = 0,  # of the sample paths
-               rollout: str | None = None,  # one of `ROLLOUTS`; None: "samples" for a T5, "quantiles" for Bolt and Chronos-2
+               rollout: str | None = None,  # one of `ROLLOUTS`; None: "samples" for a T5, "quantiles" for Bolt and Chronos-2, "median" for chronos-dysts
                n_samples: int | None = None,  # paths that are drawn; None: as the checkpoint says, else 20
                ) -> ChronosForecaster:
     "A model in memory as a `Forecaster`."
