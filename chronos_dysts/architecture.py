@@ -26,7 +26,7 @@ __all__ = ['MOTIFS', 'SHIFTED', 'MAPS', 'EXPERTS', 'CUTS', 'PATCH', 'READ', 'LON
            'decorrelation_steps', 'motif_distances', 'analogues', 'MapSpec', 'products', 'maps', 'Opinions', 'consult',
            'DystsConfig', 'DystsOutput', 'DystsModel', 'DystsPipeline', 'roll']
 
-# %% ../nbs/48_architecture.ipynb #986e8488
+# %% ../nbs/48_architecture.ipynb #944fb620
 @dataclass(frozen=True)
 class Units:
     "Mean and standard deviation of each row of a context over what is known of it; a row that does not move has the scale 1, and is `still`."
@@ -58,7 +58,7 @@ def bridge(x: Tensor,  # (…, time), anything where it is not known
     after = time.masked_fill(~known, x.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
     left, right = torch.where(before < 0, after, before), torch.where(after >= x.shape[-1], before, after)
     left, right = left.clamp(0, x.shape[-1] - 1), right.clamp(0, x.shape[-1] - 1)
-    share = (time - left) / (right - left).clamp(min=1)
+    share = (time - left).to(x.dtype) / (right - left).clamp(min=1)
     x = x.masked_fill(~known, 0)
     return x.gather(-1, left) * (1 - share) + x.gather(-1, right) * share
 
@@ -268,7 +268,7 @@ def consult(x: Tensor,  # (window, channel, time), in units of the context, brid
     paths, alive = _in_range(torch.cat(said[-1], 1), x, said[-1][1][:, 1:2])
     return Opinions(paths, alive, errors / counts.clamp(min=1), torch.cat(fit, 1))
 
-# %% ../nbs/48_architecture.ipynb #be0042d3
+# %% ../nbs/48_architecture.ipynb #6a35b25b
 PATCH = 16  # steps in a patch
 READ = 512  # steps that the transformer reads; the experts read all
 LONGEST, MOST_CHANNELS = 2048, 16  # context and channels that are supported
@@ -477,7 +477,7 @@ class DystsModel(PreTrainedModel):
             apart = paths - consensus[:, None]
             about = [log_error, of_window, log_error.mean(-1, keepdim=True), (apart.square().mean(-1) + 1e-10).log() / 2, (said.fit.float() + 1e-5).log()[..., None], alive.float()]
             heard = torch.cat([apart.clamp(-5, 5), torch.stack([a.expand_as(log_error) for a in about], -1)], -1)
-            heard = F.gelu(self.read_expert(heard) + self.name_expert.weight[:, None])  # (row, expert, patch, d_model)
+            heard = F.gelu(self.read_expert(heard) + self.name_expert.weight[:, None]) * self.used[:, None, None]  # (row, expert, patch, d_model)
             ahead = self.embed_consensus(consensus) + self.pool((first * heard).sum(1) + heard.mean(1)) + self.embed_ahead.weight[:patches]
             past, seen = self._read(x, known)
             states.append(torch.cat([past, ahead], 1))
@@ -523,7 +523,7 @@ class DystsModel(PreTrainedModel):
         weight = there * (1 + torch.arange(target.shape[-1], device=target.device) / 32).rsqrt()
         return (pinball * weight).sum() / weight.sum().clamp(min=1e-6)
 
-# %% ../nbs/48_architecture.ipynb #89c6d849
+# %% ../nbs/48_architecture.ipynb #e9ef2c03
 AutoConfig.register("chronos-dysts", DystsConfig, exist_ok=True)
 
 
@@ -550,7 +550,7 @@ class DystsPipeline(BaseChronosPipeline):
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> DystsPipeline:
         "From a checkpoint directory."
-        return cls(DystsModel.from_pretrained(path, *args, **kwargs).eval())
+        return cls(DystsModel.from_pretrained(path, *args, **kwargs | {"dtype": torch.float32}).eval())
 
     @property
     def quantiles(self) -> list[float]: return list(LEVELS)
@@ -613,8 +613,8 @@ def roll(model: DystsModel, context: Tensor,  # (row, time)
     longest, most = model.config.chronos_config["context_length"], model.config.chronos_config["prediction_length"]
     blocks, done = [], 0
     while done < steps:
-        ahead = min(most, steps - done)
-        said = model(context[:, -longest:], group_ids, steps=ahead)
+        # whole blocks, so that a longer horizon begins as a shorter one does
+        said = model(context[:, -longest:], group_ids, steps=most)
         block = said.quantile_preds
         if greedy:
             group = group_ids.unique(return_inverse=True)[1]
@@ -623,5 +623,5 @@ def roll(model: DystsModel, context: Tensor,  # (row, time)
             block = said.paths[torch.arange(len(context), device=context.device), votes.argmax(-1)[group]][:, None].expand_as(block)
         context = torch.cat([context, block[:, LEVELS.index(0.5)]], -1)
         blocks.append(block)
-        done += ahead
-    return torch.cat(blocks, -1)
+        done += most
+    return torch.cat(blocks, -1)[..., :steps]
