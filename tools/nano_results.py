@@ -10,8 +10,6 @@ same flow), and the published test series of dysts beside the published NBEATS. 
 import argparse
 import os
 import platform
-import sys
-import tempfile
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -23,7 +21,6 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
 
 from chronos_dysts import metrics, models
 from chronos_dysts.baselines import get_baseline
@@ -98,7 +95,7 @@ def main():
     began, result = time.process_time(), {"model": args.model, "steps": models.load_made(args.model).get("steps"), "side": args.side, "systems": list(systems), "context": args.context, "published_panda": PANDA}
     if "windows" in args.parts:
         others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
-        rows = windows(ours | simple | {"nvar": get_baseline("nvar")} | others, systems, args.data_dir, args.context)
+        rows = windows(ours | simple | others, systems, args.data_dir, args.context)
         result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
                              "per_system": lines(rows[(rows.metric == "smape100") & (rows.horizon == 128)].groupby(["system", "forecaster"], sort=False)["value"].mean().unstack().reset_index())}
     if "rollouts" in args.parts:
