@@ -211,12 +211,18 @@ def maps(x: Tensor,  # (window, channel, time), float64
     paths.append(torch.stack([m[:, -1] for m in made[:steps[-1]]], -1))
     return paths, left
 
-# %% ../nbs/48_architecture.ipynb #3a7f1c37
+# %% ../nbs/48_architecture.ipynb #6a2da03a
 EXPERTS = ("persistence", *(f"analogue {m}" for m in MOTIFS), *(f"shifted {m}" for m in SHIFTED),
            *(f"{'bumps' if s.bumps else 'order ' + str(s.order)}{' stride ' + str(s.stride) if s.stride > 1 else ''}, ridge {r:g}" for s in MAPS for r in s.ridges))
 """What answers in a window before anything is learnt from others, in the order of the expert axis."""
 
 CUTS = (1.0, 1.5, 2.0)  # horizons before the end of the context
+PATCH = 16  # steps in a patch
+
+
+def _held(x: Tensor, more: int) -> Tensor:
+    "The last values, over so many further steps."
+    return torch.cat([x, x[..., -1:].expand(*x.shape[:-1], more)], -1) if more > 0 else x
 
 
 @dataclass(frozen=True)
@@ -227,8 +233,11 @@ class Opinions:
     errors: Tensor  # mean absolute error at the steps of the cuts, (window, expert, channel, held-back step)
     fit: Tensor  # distance of an analogue, or share of the change a map leaves unexplained, (window, expert)
 
-    @property
-    def held_back(self) -> int: return self.errors.shape[-1]
+    def errors_of_patches(self, steps: int) -> Tensor:
+        "Mean errors over each patch of a horizon, (window, expert, channel, patch); beyond what was held back they are those of its last patch."
+        patches, held = math.ceil(steps / PATCH), math.ceil(self.errors.shape[-1] / PATCH)
+        errors = _held(self.errors, held * PATCH - self.errors.shape[-1]).unflatten(-1, (held, PATCH)).mean(-1)
+        return _held(errors, patches - held)[..., :patches]
 
 
 def _in_range(paths: Tensor, past: Tensor, instead: Tensor) -> tuple[Tensor, Tensor]:
@@ -269,10 +278,9 @@ def consult(x: Tensor,  # (window, channel, time), in units of the context, brid
         errors = errors + torch.where(there, (paths - x[:, None, :, cut:cut + held]).abs(), 0)
         counts = counts + there.double()
     paths, alive = _in_range(torch.cat(said[-1], 1), x, said[-1][1][:, 1:2])
-    return Opinions(paths, alive, errors / counts.clamp(min=1), torch.cat(fit, 1))
+    return Opinions(paths, alive, errors / counts.clamp(min=1), torch.cat(fit, 1).clamp(max=10))
 
-# %% ../nbs/48_architecture.ipynb #6a35b25b
-PATCH = 16  # steps in a patch
+# %% ../nbs/48_architecture.ipynb #fae7d783
 READ = 512  # steps that the transformer reads; the experts read all
 LONGEST, MOST_CHANNELS = 2048, 16  # context and channels that are supported
 _FEATURES = 6  # numbers that a horizon token gets about an expert
@@ -351,16 +359,11 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, seen: Tensor, place: _Places) -> Tensor:
         "Tokens (row, token, d_model), and which of them are `seen` (row, token)."
         x = self.time(x, seen)
-        if self.channels is not None and place.channels > 1:
+        if self.channels is not None:
             tokens, width = x.shape[1:]
             across = self.channels(place.put(x).transpose(1, 2).flatten(0, 1), place.there[:, None].expand(-1, tokens, -1).flatten(0, 1))
             x = place.take(across.view(-1, tokens, place.channels, width).transpose(1, 2))
         return x + self.dropout(self.wo(F.gelu(self.wi(self.norm(x)))))
-
-
-def _held(x: Tensor, more: int) -> Tensor:
-    "The last values, over so many further steps."
-    return torch.cat([x, x[..., -1:].expand(*x.shape[:-1], more)], -1) if more > 0 else x
 
 
 def _between(x: Tensor, steps: int) -> Tensor:
@@ -419,30 +422,18 @@ class DystsModel(PreTrainedModel):
     # ---- what the experts say, as the network reads it ----
 
     def _consult(self, x: Tensor, known: Tensor, place: _Places, steps: int) -> Opinions:
-        "The experts about rows (row, time) that are channels of windows of different numbers of channels and lengths, each number and length on its own; their opinions with a row in the place of a window and no axis of channels."
+        "The experts about rows (row, time) that are channels of windows of different numbers of channels and lengths, each number and length on its own; their opinions with a row in the place of a window, no axis of channels, and errors of patches (row, expert, patch)."
         first = torch.where(known.any(-1), known.float().argmax(-1), 0)
-        first = torch.full_like(place.counts, x.shape[-1]).scatter_reduce(0, place.window, first, "amin") // 64 * 64
+        first = torch.full_like(place.counts, x.shape[-1]).scatter_reduce(0, place.window, first, "amin")
         kinds, parts = torch.stack([place.counts, first], 1), []
         for count, start in kinds.unique(dim=0).tolist():
             windows = ((kinds[:, 0] == count) & (kinds[:, 1] == start)).nonzero()[:, 0]
             rows = torch.isin(place.window, windows).nonzero()[:, 0]
             rows = rows[(place.window[rows] * place.channels + place.channel[rows]).argsort()]
             said = consult(x[rows, start:].unflatten(0, (-1, count)), known[rows, start:].unflatten(0, (-1, count)), steps)
-            parts.append((rows, Opinions(said.paths.transpose(1, 2).flatten(0, 1), said.alive.repeat_interleave(count, 0), said.errors.transpose(1, 2).flatten(0, 1), said.fit.repeat_interleave(count, 0))))
+            parts.append((rows, Opinions(said.paths.transpose(1, 2).flatten(0, 1), said.alive.repeat_interleave(count, 0), said.errors_of_patches(steps).transpose(1, 2).flatten(0, 1), said.fit.repeat_interleave(count, 0))))
         back = torch.cat([rows for rows, _ in parts]).argsort()
-        held = min(said.held_back for _, said in parts)  # of the shortest
-        join = lambda name: torch.cat([getattr(said, name) for _, said in parts])[back]
-        return Opinions(join("paths"), join("alive"), torch.cat([said.errors[..., :held] for _, said in parts])[back], join("fit"))
-
-    def _patches(self, said: Opinions, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        "Experts' paths (row, expert, patch, PATCH), mean errors on the past of each patch (row, expert, patch), and who is alive (row, expert, patch)."
-        patches = math.ceil(steps / PATCH)
-        pad = patches * PATCH - steps
-        paths = _held(said.paths, pad).unflatten(-1, (patches, PATCH)).float()
-        alive = _held(said.alive, pad).unflatten(-1, (patches, PATCH)).all(-1)
-        known = math.ceil(said.held_back / PATCH)
-        errors = _held(said.errors, known * PATCH - said.held_back).unflatten(-1, (known, PATCH)).mean(-1).float()
-        return paths, _held(errors, patches - known)[..., :patches], alive
+        return Opinions(*(torch.cat([getattr(said, name) for _, said in parts])[back] for name in ("paths", "alive", "errors", "fit")))
 
     def forward(self, context: Tensor, group_ids: Tensor | None = None, future_target: Tensor | None = None, steps: int | None = None, output_hidden_states: bool = False) -> DystsOutput:
         steps = steps or (future_target.shape[-1] if future_target is not None else self.config.chronos_config["prediction_length"])
@@ -467,8 +458,9 @@ class DystsModel(PreTrainedModel):
         return max(64, int(shares[key] * context.shape[-1]))
 
     def _answer(self, x: Tensor, known: Tensor, place: _Places, said: Opinions, steps: int) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        paths, errors, alive = self._patches(said, steps)
-        rows, patches = len(x), paths.shape[-2]
+        rows, patches, errors = len(x), said.errors.shape[-1], said.errors.float()
+        paths = _held(said.paths, patches * PATCH - steps).unflatten(-1, (patches, PATCH)).float()  # (row, expert, patch, PATCH)
+        alive = _held(said.alive, patches * PATCH - steps).unflatten(-1, (patches, PATCH)).all(-1)  # (row, expert, patch)
         log_error = (errors + 1e-5).log()
         of_window = place.put(errors).sum(1).div(place.counts[:, None, None])[place.window].add(1e-5).log()  # (row, expert, patch), the same in all channels
         out = ~(self.used[:, None] & alive)
@@ -506,6 +498,7 @@ class DystsModel(PreTrainedModel):
 
     def _read(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         "The last patches of the context as tokens (row, patch, d_model), and which hold anything (row, patch)."
+        x = x.masked_fill(known.int().cummax(-1).values == 0, 0)  # as if it began where something is known
         x, known = x[:, -READ:], known[:, -READ:]
         short = -x.shape[-1] % PATCH
         patches, mask = (F.pad(a, (short, 0)).unflatten(-1, (-1, PATCH)) for a in (x, known))
@@ -526,7 +519,7 @@ class DystsModel(PreTrainedModel):
         weight = there * (1 + torch.arange(target.shape[-1], device=target.device) / 32).rsqrt()
         return (pinball * weight).sum() / weight.sum().clamp(min=1e-6)
 
-# %% ../nbs/48_architecture.ipynb #e9ef2c03
+# %% ../nbs/48_architecture.ipynb #36afc3a5
 AutoConfig.register("chronos-dysts", DystsConfig, exist_ok=True)
 
 
@@ -614,7 +607,7 @@ def roll(model: DystsModel, context: Tensor,  # (row, time)
     A median averages over what may happen, and far ahead it comes to rest. `greedy` takes in each block of each window the one expert with the largest weight, over all steps and channels, and follows it: no best guess at any moment, but a path that goes on as the flow does.
     """
     longest, most = model.config.chronos_config["context_length"], model.config.chronos_config["prediction_length"]
-    blocks, done = [], 0
+    blocks, done, middle, carried = [], 0, LEVELS.index(0.5), 0.0
     while done < steps:
         # whole blocks, so that a longer horizon begins as a shorter one does
         said = model(context[:, -longest:], group_ids, steps=most)
@@ -624,7 +617,12 @@ def roll(model: DystsModel, context: Tensor,  # (row, time)
             votes = said.weights.mean(-1)
             votes = votes.new_zeros(int(group.max()) + 1, votes.shape[1]).index_add_(0, group, votes)
             block = said.paths[torch.arange(len(context), device=context.device), votes.argmax(-1)[group]][:, None].expand_as(block)
-        context = torch.cat([context, block[:, LEVELS.index(0.5)]], -1)
+        else:  # what was not known where a block begins is not known in it
+            median = block[:, middle:middle + 1]
+            wide = block - median
+            wide = wide.sign() * (wide.square() + carried).sqrt()
+            block, carried = median + wide, wide[..., -1:].square()
+        context = torch.cat([context, block[:, middle]], -1)
         blocks.append(block)
         done += most
     return torch.cat(blocks, -1)[..., :steps]
