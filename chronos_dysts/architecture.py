@@ -112,7 +112,7 @@ def analogues(x: Tensor,  # (window, channel, time)
     paths = torch.cat([paths, paths[:, which] + gap[:, which] * fading], 1)
     return paths, torch.cat([nearest, nearest[:, which]], 1).sqrt()
 
-# %% ../nbs/48_architecture.ipynb #639b83e2
+# %% ../nbs/48_architecture.ipynb #e4c4b89a
 @dataclass(frozen=True)
 class MapSpec:
     "Features of the last points, and how strongly their weights are held down."
@@ -142,9 +142,9 @@ def _pairs(width: int, order: int) -> tuple[Tensor, ...]:
 
 
 class _Features:
-    "One, the values, their products up to an order, and Gaussian bumps on some points, of values `(…, row, value)`."
+    "One, the values, their products up to an order, and Gaussian bumps on some points, of values `(window, …, value)`."
 
-    def __init__(self, width: int, order: int, centres: Tensor | None = None,  # (…, centre, value)
+    def __init__(self, width: int, order: int, centres: Tensor | None = None,  # (window, centre, value)
                  device: Any = None):
         self.factors, self.bumps = [index.to(device) for index in _pairs(width, order)], None
         if centres is not None:
@@ -153,18 +153,13 @@ class _Features:
             square = centres.square().sum(-1, keepdim=True)
             self.bumps = (torch.cat([2 * centres, -torch.ones_like(square), -square], -1) / (2 * size.square())).transpose(-1, -2)
 
-    def at(self, *axes: int) -> _Features:
-        "The same with further axes of windows."
-        if self.bumps is not None: self.bumps = self.bumps[(slice(None), *(None for _ in axes))]
-        return self
-
     def __call__(self, u: Tensor) -> Tensor:
         one = torch.ones_like(u[..., :1])
         whole = torch.cat([one, u], -1)
         made = whole.index_select(-1, self.factors[0])
         for index in self.factors[1:]: made = made * whole.index_select(-1, index)
         if self.bumps is None: return made
-        distance = torch.cat([u, u.square().sum(-1, keepdim=True), one], -1) @ self.bumps
+        distance = (torch.cat([u, u.square().sum(-1, keepdim=True), one], -1).flatten(1, -2) @ self.bumps).view(*u.shape[:-1], -1)
         return torch.cat([made, distance.clamp_(max=0).exp_()], -1)
 
 
@@ -200,7 +195,7 @@ def maps(x: Tensor,  # (window, channel, time), float64
     low, high = x.amin(-1), x.amax(-1)
     low, high = (edge[:, None, None, None] for edge in (2 * low - high, 2 * high - low))
     history = [torch.stack([x[..., cut - first - 1 + k] for cut in cuts], 1)[:, :, None, None].expand(-1, -1, len(ridges), -1, -1) for k in range(first + 1)]  # (window, cut, ridge, 1, channel) each
-    features, made = features.at(1, 1), []
+    made: list[Tensor] = []
     for step in range(max(steps)):
         if step == min(steps) < max(steps): history, weights = [h[:, -1:] for h in history], weights[:, -1:]
         u = torch.cat(history[::-spec.stride][:delays], -1) if delays > 1 else history[-1]
@@ -280,7 +275,7 @@ def consult(x: Tensor,  # (window, channel, time), in units of the context, brid
     paths, alive = _in_range(torch.cat(said[-1], 1), x, said[-1][1][:, 1:2])
     return Opinions(paths, alive, errors / counts.clamp(min=1), torch.cat(fit, 1).clamp(max=10))
 
-# %% ../nbs/48_architecture.ipynb #fae7d783
+# %% ../nbs/48_architecture.ipynb #f60d84c4
 READ = 512  # steps that the transformer reads; the experts read all
 LONGEST, MOST_CHANNELS = 2048, 16  # context and channels that are supported
 _FEATURES = 6  # numbers that a horizon token gets about an expert
@@ -513,7 +508,7 @@ class DystsModel(PreTrainedModel):
         there = torch.isfinite(target)
         target = target.nan_to_num(0)
         far = target.abs().amax(-1, keepdim=True).clamp(min=4) / 4
-        miss = ((target[:, None] - quantiles) / far[:, None])
+        miss = (target[:, None] - quantiles) / far[:, None]
         levels = torch.tensor(LEVELS, device=target.device)[:, None]
         pinball = 2 * torch.maximum(levels * miss, (levels - 1) * miss).mean(1)
         weight = there * (1 + torch.arange(target.shape[-1], device=target.device) / 32).rsqrt()
