@@ -19,7 +19,7 @@ from .store import write_atomically
 from .systems import check_name
 
 # %% auto #0
-__all__ = ['DemoConfig', 'DemoResult', 'demo']
+__all__ = ['SHIPPED', 'DemoConfig', 'DemoResult', 'demo']
 
 # %% ../nbs/90_demo.ipynb #0a271165
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ class DemoConfig:
                                       "seed": self.seed, "train": train},
             "evaluate": lengths | {"model_id": {"before": before, "after": str(after / "final")}, "data_dir": str(folder / "data"),
                                    "output_dir": str(folder / "evaluation"), "seed": self.seed} | dict(self.evaluate)}
+
+
+SHIPPED = "chronos-dysts-nano"
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,25 @@ def _walk(config: DemoConfig, stages: Mapping[str, Mapping], stage: Callable, co
     stage(1, "Generate: chaotic flows with perturbed parameters", lambda: generation.generate(stages["generate"], console))
     stage(2, "Model: what is there before training", lambda: _before(config, console))
     stage(3, "Train: on the flows of the training set", lambda: training.train(stages["train"], console))
-    return stage(4, "Evaluate: before, after and baselines on flows that were set aside",
-                 lambda: evaluation.run_evaluation(stages["evaluate"], console))
+    report = stage(4, "Evaluate: before, after and baselines on flows that were set aside",
+                   lambda: evaluation.run_evaluation(stages["evaluate"], console))
+    _shipped(stages["evaluate"], console)
+    return report
+
+
+def _shipped(evaluate: Mapping[str, Any], console: Console) -> None:
+    """Beside it the model that comes with the package, on those flows of the test set that it has not seen either."""
+    from chronos_dysts import evaluation, models
+    from chronos_dysts.store import read_manifest
+
+    manifest, seen = read_manifest(evaluate["data_dir"]), set(models.load_made(SHIPPED)["families"])
+    there = {path.name for path in (Path(evaluate["data_dir"]) / "test").iterdir() if path.is_dir()}
+    unseen = [name for name in manifest["split"]["test"] if name in there and not seen & set(manifest["families"][name])]
+    if not unseen:
+        console.print(f"{SHIPPED}, which comes with the package, has seen relatives of all these flows: it is not judged by them.", soft_wrap=True, highlight=False)
+        return
+    console.print(f"And {SHIPPED}, which comes with the package and was trained on other flows, on the {len(unseen)} of these that it has no relative of:", soft_wrap=True, highlight=False)
+    evaluation.run_evaluation(dict(evaluate) | {"model_id": {SHIPPED: SHIPPED}, "systems": unseen, "output_dir": f"{evaluate['output_dir']}-{SHIPPED}"}, console)
 
 
 def _claim_directory(config: DemoConfig) -> None:

@@ -974,7 +974,7 @@ def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,
 def _code() -> str:
     "A digest of the code that decides the numbers, so that rows of another version are not taken for those of this one."
     folder = Path(m.__file__).parent
-    return hashlib.sha256(b"".join((folder / f"{room}.py").read_bytes() for room in ("metrics", "forecasting", "baselines", "decoding", "tokenizers", "models", "protocols", "evaluation"))).hexdigest()
+    return hashlib.sha256(b"".join((folder / f"{room}.py").read_bytes() for room in ("metrics", "forecasting", "baselines", "decoding", "tokenizers", "architecture", "models", "protocols", "evaluation"))).hexdigest()
 
 
 def _describe(forecaster: Forecaster, model_id: str) -> str:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 __all__ = ['TARGETS', 'check_lora', 'add_lora', 'merged']
 
 # %% ../nbs/55_lora.ipynb #a53e040c
-TARGETS = ("q", "k", "v", "o", "wi", "wo", "output_patch_embedding.hidden_layer", "output_patch_embedding.output_layer", "output_patch_embedding.residual_layer")
+TARGETS = ("q", "k", "v", "o", "qkv", "wi", "wo", "output_patch_embedding.hidden_layer", "output_patch_embedding.output_layer", "output_patch_embedding.residual_layer")
 """The layers that get adapters by default, by the ends of their names."""
 
 _SETTINGS = ("rank", "alpha", "dropout", "targets")
@@ -51,7 +51,7 @@ def add_lora(model: PreTrainedModel,  # of any family
             raise ValueError(f"lora.targets: no linear layer of this model is called {target!r}; there are {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}")
     config = LoraConfig(r=found["rank"], lora_alpha=found["alpha"], lora_dropout=found["dropout"], target_modules=found["targets"])
     # peft asks for the embedding, to look for layers that are tied to it; Bolt and Chronos-2 do not say which it is
-    model.get_input_embeddings = lambda: model.shared
+    model.get_input_embeddings = lambda: getattr(model, "shared", None)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

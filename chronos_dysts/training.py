@@ -594,7 +594,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     if config.lora: add_lora(model, config.seed, **config.lora)
     shape = dict(context_length=context_length, prediction_length=prediction_length, standard=config.standardise)
     validation, validated = _validation(config, manifest, shape)
-    shape |= dict(batch_size=config.train["per_device_train_batch_size"], seed=config.seed, channels="joint" if family == "chronos-2" else "one", min_past=config.min_past, augmentation=config.augmentation())
+    shape |= dict(batch_size=config.train["per_device_train_batch_size"], seed=config.seed, channels="joint" if family in ("chronos-2", "chronos-dysts") else "one", min_past=config.min_past, augmentation=config.augmentation())
     if config.source == "store":
         data, text = _data_identity(store, config.data_dir, manifest), f"{len(store)} trajectories of {len(systems)} systems"
         source = StoreSource(store, uniform=config.uniform, families=(manifest or {}).get("families"), **shape)
@@ -628,7 +628,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
         rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         console.print(f"Training {_a(config)} ({family}, {model.num_parameters() / 1e6:.2f} M weights{f', of which {trained / 1e6:.2f} M in adapters are trained' if config.lora else ''}) on {text}: {steps} steps of {rows} "
-                      f"{'windows' if family == 'chronos-2' else 'series'}, context {context_length}, horizon {prediction_length}.", soft_wrap=True, highlight=False)
+                      f"{'windows' if family in ('chronos-2', 'chronos-dysts') else 'series'}, context {context_length}, horizon {prediction_length}.", soft_wrap=True, highlight=False)
         if validation: console.print(f"Every {config.validation['every']} steps it is judged on {validation.windows} windows of {validated['what']}.", soft_wrap=True, highlight=False)
     resume = last_checkpoint(config.directory)
     if resume and first: console.print(f"Going on from {resume}.", soft_wrap=True, highlight=False)

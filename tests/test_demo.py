@@ -45,6 +45,17 @@ def test_the_forecasts_are_of_flows_that_were_not_in_training(done):
     assert not re.search(r"""(?:src|href)=["']https?://""", report)
 
 
+def test_the_shipped_model_is_judged_by_flows_that_it_has_no_relative_of(done):
+    folder, _, said = done
+    manifest, seen = read_manifest(folder / "data"), set(models.load_made("chronos-dysts-nano")["families"])
+    unseen = {name for name in manifest["split"]["test"] if not seen & set(manifest["families"][name])}
+    place = folder / "evaluation-chronos-dysts-nano"
+    assert place.exists() == bool(unseen) != ("has seen relatives of all" in said)
+    if unseen:
+        rows = read_rows(place / "rows.parquet")
+        assert set(rows["system"]) == unseen and {"chronos-dysts-nano", "parroting"} <= set(rows["forecaster"])
+
+
 def test_all_are_scored_on_the_same_windows(done):
     rows = read_rows(done[0] / "evaluation" / "rows.parquet")
     windows = rows.groupby("forecaster").apply(lambda part: frozenset(zip(part["trajectory"], part["window"])), include_groups=False)

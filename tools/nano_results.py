@@ -1,0 +1,116 @@
+"""What chronos-dysts-nano can, on flows that it never saw: nbs/results/nano.json.
+
+    nice -n 10 python tools/nano_results.py                    # the model that ships; some minutes on one core
+    nice -n 10 python tools/nano_results.py --model runs/nano/final --side validation   # while choosing: the validation families instead
+
+One run on the twenty flows of `panda20`: windows of its protocol (errors at horizons of 64 … 512 steps, valid prediction time in Lyapunov times), rollouts of 4,096 steps (D_stsp and D_H, beside the floor of another trajectory of the
+same flow), and the published test series of dysts beside the published NBEATS. Medians over systems with bootstrap intervals, and paired comparisons with parroting on the same windows.
+"""
+
+import argparse
+import os
+import platform
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np
+import pandas as pd
+import torch
+
+from chronos_dysts import metrics, models
+from chronos_dysts.baselines import get_baseline
+from chronos_dysts.benchmark import benchmark_table, published_rows
+from chronos_dysts.evaluation import Protocol, compare, evaluate, summarise
+from chronos_dysts.generation import processor
+from chronos_dysts.protocols import PROTOCOLS, PUBLISHED_SERIES, TrajectorySpec, published_trajectories
+from chronos_dysts.store import write_json
+from chronos_dysts.systems import PANDA20, split_systems
+
+ROOT = Path(__file__).resolve().parent.parent
+METRICS = ("smape100", "mae", "wql", "coverage80", "vpt_lyapunov", "vpt_periods")
+HORIZONS = (64, 128, 256, 512)
+ROLLOUT, ROLLOUT_SEED = 4096, 7
+PANDA = 27.6  # median sMAPE100 at horizon 128 as published, on test trajectories of its own
+
+
+def lines(table):
+    return [{key: (None if isinstance(value, float) and not np.isfinite(value) else round(value, 4) if isinstance(value, float) else value) for key, value in line.items()} for line in table.to_dict("records")]
+
+
+def windows(forecasters, systems, folder, context):
+    """Rows of the panda20 protocol."""
+    spec = replace(PROTOCOLS["panda20"].spec, systems=tuple(systems))
+    protocol = Protocol.named("panda20", metrics=METRICS, horizons=HORIZONS, context_length=context)
+    return evaluate(forecasters, spec.store(folder / "panda20"), protocol, keep=None)
+
+
+def rollouts(forecasters, systems, folder, context):
+    """Rows of free runs, and the floor: another trajectory of the same flow."""
+    trajectories = TrajectorySpec(tuple(systems), n_ics=2, length=context + ROLLOUT, points_per_period=102.4, seed=ROLLOUT_SEED).store(folder / "rollouts")
+    protocol = Protocol(context_length=context, prediction_length=ROLLOUT, horizons=(ROLLOUT,), n_windows=1, metrics=("d_stsp", "d_h"))
+    rows = evaluate(forecasters, trajectories, protocol, batch_size=16)
+    floor = []
+    for name in systems:
+        a, b = (t.target.astype(float) for t in trajectories if t.system == name)
+        for k, (x, y) in enumerate(((a, b), (b, a))):
+            mean, scale = x[:, :context].mean(-1, keepdims=True), x[:, :context].std(-1, keepdims=True)
+            truth, other = (((z[:, context:] - mean) / scale)[None] for z in (x, y))
+            for metric, f in (("d_stsp", metrics.state_space_divergence), ("d_h", metrics.spectral_hellinger_distance)):
+                floor.append(("another trajectory", name, f"{name}/{k}", 0, ROLLOUT, metric, float(f(truth, other)[0])))
+    return pd.concat([rows, pd.DataFrame(floor, columns=rows.columns)], ignore_index=True)
+
+
+def published(forecasters, systems):
+    """The table of each published series, on these systems."""
+    tables = {}
+    for series in PUBLISHED_SERIES:
+        wanted = [t for t in published_trajectories(series) if t.system in set(systems)]
+        rows = pd.concat([evaluate(forecasters, wanted, Protocol.named(series)), published_rows(series).query("system in @systems")], ignore_index=True)
+        table = benchmark_table(rows)
+        tables[series] = {"systems": len(wanted), "table": lines(table[table.forecaster.isin([*forecasters, "NBEATSModel (published)", "NHiTSModel (published)"])])}
+    return tables
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="chronos-dysts-nano")
+    parser.add_argument("--side", choices=("test", "validation"), default="test")
+    parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--data-dir", type=Path, default=Path("corpora/panda20"))
+    parser.add_argument("--parts", nargs="+", default=["windows", "rollouts", "published"])
+    parser.add_argument("--others", nargs="*", default=[], help="name=checkpoint of further models, on the windows")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    systems = PANDA20 if args.side == "test" else split_systems(scheme="panda20").validation
+    model = models.load_model(args.model)
+    untrained = models.build("chronos-dysts", {"num_layers": 0}, context_length=models.lengths(model)[0], prediction_length=models.lengths(model)[1])
+    ours = {"nano": models.forecaster(model, "nano")}
+    simple = {"experts, untrained": models.forecaster(untrained, "experts"), "parroting": get_baseline("parroting")}
+    began, result = time.process_time(), {"model": args.model, "steps": models.load_made(args.model).get("steps"), "side": args.side, "systems": list(systems), "context": args.context, "published_panda": PANDA}
+    if "windows" in args.parts:
+        others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
+        rows = windows(ours | simple | others, systems, args.data_dir, args.context)
+        result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
+                             "per_system": lines(rows[(rows.metric == "smape100") & (rows.horizon == 128)].groupby(["system", "forecaster"], sort=False)["value"].mean().unstack().reset_index())}
+    if "rollouts" in args.parts:
+        rows = rollouts(ours | {"nano, greedy": models.forecaster(model, "greedy", rollout="greedy")} | simple, systems, args.data_dir, args.context)
+        result["rollouts"] = {"steps": ROLLOUT, "seed": ROLLOUT_SEED, "trajectories": 2, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows))}
+    if "published" in args.parts: result["published"] = published(ours | simple, list(systems))
+    result |= {"processor": processor(), "seconds": round(time.process_time() - began), "python": platform.python_version(), "versions": models.versions() | {"dysts": version("dysts")}}
+    if args.output or args.side == "test": write_json(result, args.output or ROOT / "nbs" / "results" / "nano.json")
+    for part in ("windows", "rollouts"):
+        for line in result.get(part, {}).get("summary", []):
+            print(part, *(line[key] for key in ("metric", "horizon", "forecaster", "median", "low", "high")))
+    for series, found in result.get("published", {}).items():
+        for line in found["table"]: print(series, line["forecaster"], line["median"], line["low"], line["high"])
+    print(result["seconds"], "s of the processor")
+
+
+if __name__ == "__main__":
+    main()
