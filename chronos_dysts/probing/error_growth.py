@@ -350,7 +350,7 @@ def carried_bits(error: float,  # of a forecast from some context
     if wanted < log[-1]: return np.inf
     return float(np.interp(-wanted, -log, np.asarray(bits, float)))
 
-# %% ../../nbs/83_error_growth.ipynb #3a0622f1
+# %% ../../nbs/83_error_growth.ipynb #111d6210
 @dataclass(frozen=True)
 class ErrorGrowthConfig(ProbeConfig):
     "The keys of `chronos-dysts probe error_growth`."
@@ -458,7 +458,7 @@ def run_error_growth(config: Mapping[str, Any] | ErrorGrowthConfig, console: Any
             if len(chaotic): sentences.append(f"Twins: growth rate over λ₁ {_told(chaotic.rate / chaotic.exponent, chaotic.system.map(group), config.seed)}.")
         for name, part in rates.groupby("forecaster", sort=False):
             sentences.append(f"{name}: growth rate of its error over λ₁ {_told(part.growth_in_exponents, part.system.map(group), config.seed)}; slope of its error against the context length {_told(part.context_slope, part.system.map(group), config.seed)}.")
-        return run.finish(sentences, growth={name: float(part.growth_in_exponents.median()) for name, part in rates.groupby("forecaster")}, context_slope={name: float(part.context_slope.median()) for name, part in rates.groupby("forecaster")})
+        return run.finish(sentences, **{column: {name: float(np.median(known)) if len(known := part[column].dropna()) else None for name, part in rates.groupby("forecaster")} for column in ("growth_in_exponents", "context_slope")})
 
 
 def _told(values: pd.Series, groups: pd.Series, seed: int) -> str:
