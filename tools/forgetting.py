@@ -41,7 +41,7 @@ ARMS = {"plain": {}, "replay-0.1": dict(generic=0.1), "replay-0.25": dict(generi
         "l2_sp-0.01": dict(l2_sp=0.01), "l2_sp-0.1": dict(l2_sp=0.1), "l2_sp-1": dict(l2_sp=1.0)}
 SAMPLES = 8  # paths of a T5
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm == "plain" else (0, 1) if arm == "replay-0.25" else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", "plain"): (0,), ("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm == "plain" else (0, 1) if arm == "replay-0.25" else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", "plain"): (0,), ("chronos-dysts-generic-2", "replay-0.1"): (0,), ("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
 
 
 def runs():
@@ -88,7 +88,7 @@ def main():
         model = models.load_model(result.directory)
         record["runs"][name] = {"loss": result.losses[-1][1]}
         add(name, base, model)
-        if arm in ("plain", "replay-0.25") and base != "chronos-dysts-generic-t5":
+        if arm in ("plain", "replay-0.1", "replay-0.25") and base != "chronos-dysts-generic-t5":
             for share in (0.25, 0.5, 0.75):
                 add(f"{name}-mean-{share}", base, interpolated(models.load_model(base), model, share))
         console.print(f"{name}: {time.process_time() - began:.0f} s", highlight=False)

@@ -343,7 +343,7 @@ def overlap_with_chance(forecast: np.ndarray,  # (row, horizon)
     others = np.stack([overlap(forecast, s) for s in phase_surrogates(context, rng, count)])
     return own, others.mean(0), (1 + (others >= own).sum(0)) / (count + 1)
 
-# %% ../../nbs/82_tokens.ipynb #a713d470
+# %% ../../nbs/82_tokens.ipynb #261ddf6a
 @dataclass(frozen=True)
 class TokensConfig(ProbeConfig):
     "The keys of `chronos-dysts probe tokens`."
@@ -500,17 +500,17 @@ def _tell_entropy(rows: pd.DataFrame, group_of: Mapping[str, str], seed: int) ->
 
 
 def head_table(by_trajectory: pd.DataFrame, group_of: Mapping[str, str], seed: int = 0) -> pd.DataFrame:
-    "For each head the means over trajectories, the ratio of attention after the match to chance with its interval over families; the most parroting first."
+    "For each head the means over trajectories, the ratio of attention after the match to chance with its interval over families; those first whose attention is most in excess of chance."
     rows = []
     for (attention, head), part in by_trajectory.groupby(["attention", "head"], sort=False):
         own, chance, groups = part.after_match.to_numpy(), part.chance.to_numpy(), [group_of.get(name, name) for name in part.system]
-        rows.append((attention, head, *group_interval(lambda i: float(own[i].mean() / chance[i].mean()), groups, n_bootstrap=400, seed=seed), own.mean(), chance.mean(), part.toeplitz.mean(), part.blocks.mean()))
-    return pd.DataFrame(rows, columns=["attention", "head", "ratio", "low", "high", "after_match", "chance", "toeplitz", "blocks"]).sort_values("ratio", ascending=False, ignore_index=True)
+        rows.append((attention, head, *group_interval(lambda i: float(own[i].mean() / max(chance[i].mean(), 1e-12)), groups, n_bootstrap=400, seed=seed), own.mean(), chance.mean(), own.mean() - chance.mean(), part.toeplitz.mean(), part.blocks.mean()))
+    return pd.DataFrame(rows, columns=["attention", "head", "ratio", "low", "high", "after_match", "chance", "excess", "toeplitz", "blocks"]).sort_values("excess", ascending=False, ignore_index=True)
 
 
 def _tell_heads(table: pd.DataFrame) -> str:
     first, parroting = table.iloc[0], table[(table.low > 1)]
-    return (f"{len(parroting)} of {len(table)} heads attend more to the token after the best match than to those after the matches of other windows; the first is head {int(first['head'])} of {first.attention}, {_bracket(first.ratio, first.low, first.high)} times as much. "
+    return (f"{len(parroting)} of {len(table)} heads attend more to the token after the best match than to those after the matches of other windows; most in excess is head {int(first['head'])} of {first.attention}: {first.after_match:.3f} of its attention where chance gives {first.chance:.3f}, {_bracket(first.ratio, first.low, first.high)} times as much. "
             f"Mean Toeplitz score of the maps {table.toeplitz.mean():.2f}, block score {table.blocks.mean():.2f}.")
 
 
