@@ -111,13 +111,12 @@ def suite(count: int = 16,  # synthetic series of each kind
     return (*measured_datasets(), *(Dataset(kind, "as in replay", tuple(s.target[0].astype(float) for s in replay if s.system == kind), 1, horizon, 2) for kind in SYNTHETIC),
             *(Dataset(kind, "of other kinds", series, OTHER[kind][1], horizon, 2) for kind, series in other.items()))
 
-# %% ../../nbs/84_forgetting.ipynb #c5e00174
+# %% ../../nbs/84_forgetting.ipynb #9bc2e3fa
 def measure(forecaster: Forecaster,
             datasets: Sequence[Dataset],
-            context_length: int | None = None,  # at most so many steps are read; None: what the forecaster reads, at most 512
+            context_length: int = 512,  # at most so many steps before the forecast: the scale of the MASE, of which a model reads the last that it can
             ) -> pd.DataFrame:
     "One row for each window: dataset, group, series, window, `mase`, `loss` (mean quantile loss) and `size` (mean absolute value of what happened). `ValueError` for series that are too short."
-    most = context_length or min(getattr(forecaster, "context_length", 512), 512)
     frames = []
     for dataset in datasets:
         windows = []
@@ -125,7 +124,7 @@ def measure(forecaster: Forecaster,
             for k in range(dataset.n_windows):
                 end = len(x) - (dataset.n_windows - k) * dataset.horizon
                 if end < max(2 * dataset.season, 16): raise ValueError(f"series {number} of {dataset.name} has {len(x)} points: too few for {dataset.n_windows} windows of {dataset.horizon} with {max(2 * dataset.season, 16)} before them")
-                windows.append((number, k, x[max(0, end - most):end], x[end:end + dataset.horizon]))
+                windows.append((number, k, x[max(0, end - context_length):end], x[end:end + dataset.horizon]))
         for length in sorted({len(context) for _, _, context, _ in windows}):  # those that make a batch
             some = [w for w in windows if len(w[2]) == length]
             context, truth = (np.stack([w[i] for w in some])[:, None] for i in (2, 3))

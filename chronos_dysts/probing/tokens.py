@@ -140,11 +140,11 @@ def local_expansion(system: System,
     found[known] = np.log(np.linalg.svd(maps[known] / scale[:, None] * scale, compute_uv=False)[:, 0]) / duration
     return found
 
-# %% ../../nbs/82_tokens.ipynb #e5951c98
+# %% ../../nbs/82_tokens.ipynb #4671a88f
 def _attentions(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     "The modules that attend along time, by name: they have projections q, k, v, o and heads."
     found = {name: module for name, module in model.named_modules() if all(isinstance(getattr(module, part, None), torch.nn.Linear) for part in "qkvo")}
-    if not found: raise ValueError(f"{type(model).__name__} has no attention with projections q, k, v and o: its maps cannot be read")
+    if not found: raise ValueError(f"{type(model).__name__} has no attention with projections q, k, v and o, so its maps cannot be read")
     return {name: module for name, module in found.items() if "layer.1.self_attention" not in name}  # Chronos-2: attention between coordinates
 
 
@@ -343,7 +343,7 @@ def overlap_with_chance(forecast: np.ndarray,  # (row, horizon)
     others = np.stack([overlap(forecast, s) for s in phase_surrogates(context, rng, count)])
     return own, others.mean(0), (1 + (others >= own).sum(0)) / (count + 1)
 
-# %% ../../nbs/82_tokens.ipynb #261ddf6a
+# %% ../../nbs/82_tokens.ipynb #4afd3104
 @dataclass(frozen=True)
 class TokensConfig(ProbeConfig):
     "The keys of `chronos-dysts probe tokens`."
@@ -442,15 +442,17 @@ def run_tokens(config: Mapping[str, Any] | TokensConfig, console: Any = None) ->
     if 2 * config.motif_length > length: raise ValueError(f"motif_length={config.motif_length} does not fit twice into a context of {length}")
     for trajectory in trajectories: _windows(config, trajectory, length)
     group_of = family_groups(families_of([t.system for t in trajectories], config.data_dir))
-    sentences, tokens = [], forecaster.family == "chronos-t5"
+    sentences, tokens, unreadable = [], forecaster.family == "chronos-t5", None
+    try: _attentions(forecaster.model)
+    except ValueError as error: unreadable = str(error)
     with open_run(config, stamps, rooms=("tokens",), console=console) as run:
         with run.progress("tokens", 2 * len(trajectories)) as advance:
             foreseen, heads = [], []
             for done, trajectory in enumerate(trajectories):
                 foreseen.append(run.piece(f"foreseen of {trajectory.item_id}", lambda: _foreseen(config, forecaster, trajectory, length)))
-                heads.append(run.piece(f"heads of {trajectory.item_id}", lambda: _heads(config, forecaster, trajectory, length)))
+                if not unreadable: heads.append(run.piece(f"heads of {trajectory.item_id}", lambda: _heads(config, forecaster, trajectory, length)))
                 advance(2 * done + 2)
-        rows, by_trajectory = pd.concat(foreseen, ignore_index=True), pd.concat(heads, ignore_index=True)
+        rows = pd.concat(foreseen, ignore_index=True)
         run.write("windows", rows)
         if tokens:
             bins = MeanScaleBins.from_config(forecaster.model.config.chronos_config)
@@ -462,20 +464,25 @@ def run_tokens(config: Mapping[str, Any] | TokensConfig, console: Any = None) ->
             run.write("bins", pd.DataFrame({"center": bins.centers.numpy(), "count": counts[1:]}))
             sentences.append(f"Bins: {usage['used']:.0%} of {usage['bins']} are used, entropy {usage['entropy']:.2f} bits: as many as {usage['effective bins']:.0f} evenly used ones.")
         else: sentences.append(f"{forecaster.name} ({forecaster.family}) reads patches and writes quantiles: it has no bins.")
-        sentences += [_tell_entropy(rows, group_of, config.seed), f"Calibration error of the first step {calibration_error(rows.pit):.3f}, of step {config.steps} {calibration_error(rows.pit_last):.3f} (0 is calibrated)."]
-        table = head_table(by_trajectory, group_of, config.seed)
-        run.write("heads", table)
-        sentences.append(f"Attention was computed eagerly (the model itself uses {forecaster.model.config._attn_implementation}). " + _tell_heads(table))
-        sentences.append(_tell_overlap(rows, group_of, config.seed))
-        order = [(row.attention, int(row.head)) for row in table.itertuples()]
-        n = min(config.n_ablated, len(order) // 2)
-        rest = [order[n:][i] for i in np.random.default_rng([config.seed, stream_key("other heads")]).permutation(len(order) - n)]
-        arms = {"none": [], "most parroting": order[:n]} | {f"others {k}": rest[k * n:(k + 1) * n] for k in range(min(4, len(rest) // n))}
-        effects = pd.concat([run.piece(f"without {name}: {chosen}", lambda: _without(config, forecaster, trajectories, length, chosen)).assign(ablated=name) for name, chosen in arms.items()], ignore_index=True)
-        run.write("ablation", effects)
-        sentences.append(_tell_ablation(effects, group_of, config.seed))
-        run.draw("entropy", plot_entropy(rows)); run.draw("calibration", plot_pit({"first step": rows.pit, f"step {config.steps}": rows.pit_last})); run.draw("heads", plot_heads(table))
+        sentences += [_tell_entropy(rows, group_of, config.seed), f"Calibration error of the first step {calibration_error(rows.pit):.3f}, of step {config.steps} {calibration_error(rows.pit_last):.3f} (0 is calibrated).", _tell_overlap(rows, group_of, config.seed)]
+        if unreadable: sentences.append(f"Attention is left out: {unreadable}.")
+        else: sentences += _look_into_heads(config, forecaster, trajectories, length, pd.concat(heads, ignore_index=True), group_of, run)
+        run.draw("entropy", plot_entropy(rows)); run.draw("calibration", plot_pit({"first step": rows.pit, f"step {config.steps}": rows.pit_last}))
         return run.finish(sentences, calibration_error=calibration_error(rows.pit))
+
+
+def _look_into_heads(config: TokensConfig, forecaster: ChronosForecaster, trajectories: Sequence[Trajectory], length: int, by_trajectory: pd.DataFrame, group_of: Mapping[str, str], run: Any) -> list[str]:
+    "What is told of the heads, and of forecasts without some of them."
+    table = head_table(by_trajectory, group_of, config.seed)
+    run.write("heads", table)
+    order = [(row.attention, int(row.head)) for row in table.itertuples()]
+    n = min(config.n_ablated, len(order) // 2)
+    rest = [order[n:][i] for i in np.random.default_rng([config.seed, stream_key("other heads")]).permutation(len(order) - n)]
+    arms = {"none": [], "most parroting": order[:n]} | {f"others {k}": rest[k * n:(k + 1) * n] for k in range(min(4, len(rest) // n))}
+    effects = pd.concat([run.piece(f"without {name}: {chosen}", lambda: _without(config, forecaster, trajectories, length, chosen)).assign(ablated=name) for name, chosen in arms.items()], ignore_index=True)
+    run.write("ablation", effects)
+    run.draw("heads", plot_heads(table))
+    return [f"Attention was computed eagerly (the model itself uses {forecaster.model.config._attn_implementation}). " + _tell_heads(table), _tell_ablation(effects, group_of, config.seed)]
 
 
 def entropy_correlation(rows: pd.DataFrame, group_of: Mapping[str, str], seed: int = 0) -> tuple[tuple[float, float, float], float]:
