@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 # Hydra, PyYAML, rich and the rooms are imported where they are used: `chronos-dysts --help` answers at once.
 
 # %% auto #0
-__all__ = ['COMMANDS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'get_command', 'Setting',
-           'read_settings', 'compose', 'help_text', 'completion', 'main']
+__all__ = ['COMMANDS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'command_groups',
+           'get_command', 'Setting', 'read_settings', 'compose', 'help_text', 'completion', 'main']
 
 # %% ../nbs/95_cli.ipynb #311cb212
 @dataclass(frozen=True)
 class Command:
-    """A command: one line about it, the function `runs` behind it, and where its settings come from.
+    """A command, of one word or two: one line about it, the function `runs` behind it, and where its settings come from.
 
     `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console; None means not made
     yet, then `instead` says what to use. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
@@ -93,10 +93,26 @@ COMMANDS: dict[str, Command] = {
         "chronos_dysts.own_data:ForecastConfig", first="data",
         examples=("chronos-dysts forecast data.csv", "chronos-dysts forecast data.csv prediction_length=200 model_id=runs/first/final 'columns=[x,y]' time=t"),
         then="look at {output_dir}/backtest.png before you trust {output_dir}/forecast.csv"),
-    "probe": Command(
-        "studies of what a model has learnt",
-        instead="in Python, chronos_dysts.models.load(model_id).embed(context) gives the embeddings that the studies will start from",
-        examples=("""python -c "from chronos_dysts import models; help(models.load)\"""",)),
+    "probe embeddings": Command(
+        "states of every layer: maps, linear probes by family, similarity of layers", "chronos_dysts.probing.embeddings:run_embeddings", "probe_embeddings",
+        "chronos_dysts.probing.embeddings:EmbeddingsConfig",
+        examples=("chronos-dysts probe embeddings model_id=chronos-dysts-generic-bolt data_dir=data", "chronos-dysts probe embeddings model_id=runs/first/final base=chronos-dysts-generic-bolt split=null"),
+        then="in JupyterLab, chronos_dysts.explorer.explore_embeddings('{output_dir}')"),
+    "probe koopman": Command(
+        "is the motion of a model's states linear? Koopman spectra with residuals, and forecasts of states", "chronos_dysts.probing.koopman:run_koopman", "probe_koopman",
+        "chronos_dysts.probing.koopman:KoopmanConfig",
+        examples=("chronos-dysts probe koopman model_id=chronos-dysts-generic-bolt data_dir=data n_trajectories=1",), then="look at {output_dir}/spectra.png"),
+    "probe tokens": Command(
+        "bins, entropy, calibration and attention of a model of tokens", "chronos_dysts.probing.tokens:run_tokens", "probe_tokens", "chronos_dysts.probing.tokens:TokensConfig",
+        examples=("chronos-dysts probe tokens model_id=chronos-dysts-generic-t5 data_dir=data",), then="read {output_dir}/summary.txt"),
+    "probe error_growth": Command(
+        "how errors grow, and what context length and precision are worth", "chronos_dysts.probing.error_growth:run_error_growth", "probe_error_growth",
+        "chronos_dysts.probing.error_growth:ErrorGrowthConfig",
+        examples=("chronos-dysts probe error_growth model_id=chronos-dysts-generic-bolt data_dir=data",), then="read {output_dir}/summary.txt"),
+    "probe forgetting": Command(
+        "what fine-tuning on chaos did to forecasts of other series", "chronos_dysts.probing.forgetting:run_forgetting", "probe_forgetting",
+        "chronos_dysts.probing.forgetting:ForgettingConfig",
+        examples=("chronos-dysts probe forgetting model_id=runs/first/final base=chronos-dysts-generic-bolt",), then="read {output_dir}/summary.txt"),
     "benchmark": Command(
         "published test trajectories and published results, with ours among them", "chronos_dysts.benchmark:run_benchmark", "benchmark",
         "chronos_dysts.benchmark:BenchmarkConfig",
@@ -138,8 +154,19 @@ def _suggest(name: str, known: Sequence[str], what: str) -> str:
     return f"did you mean {' or '.join(map(repr, near[:2]))}?" if near else f"{what}: {', '.join(known)}"
 
 
+def command_groups() -> dict[str, list[str]]:
+    """The second words of the commands that have two, by the first."""
+    groups: dict[str, list[str]] = {}
+    for name in COMMANDS:
+        if " " in name:
+            groups.setdefault(name.split()[0], []).append(name.split()[1])
+    return groups
+
+
 def get_command(name: str) -> Command:
     """The command `name`; UsageError with the nearest one for a name that is none, or for one that is not made yet."""
+    if name in (groups := command_groups()):
+        raise UsageError(f"{name} what? chronos-dysts {name} {' | '.join(groups[name])}")
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; {_suggest(name, list(COMMANDS), 'commands')}")
     return COMMANDS[name]
@@ -448,6 +475,9 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
             "chronos-dysts <command> [key=value …] [options]", "", *_columns(rows, width), "",
             "chronos-dysts <command> --help shows the keys of a command.", "", "Options", *_columns(OPTIONS, width), "",
             *textwrap.wrap("Exit codes: " + " · ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), width)])
+    if command in (groups := command_groups()):
+        rows = [(second, COMMANDS[f"{command} {second}"].summary) for second in groups[command]]
+        return "\n".join([f"chronos-dysts {command} <{'|'.join(groups[command])}> [key=value …] [options]", "", *_columns(rows, width), "", f"chronos-dysts {command} {groups[command][0]} --help shows its keys."])
     definition = get_command(command)
     if definition.runs is None:
         body = [_sentence(definition.summary), "", *textwrap.wrap(f"This command is not made yet. Meanwhile, {definition.instead}.", width)]
@@ -472,10 +502,12 @@ def completion(shell: str) -> str:
     """A script that completes words of `chronos-dysts` in "bash", "zsh" or "fish"."""
     options = [option.split()[0] for option, _ in OPTIONS]
     keys = {name: _words_of(name) for name in COMMANDS}
+    firsts, groups = list(dict.fromkeys(name.split()[0] for name in COMMANDS)), command_groups()
     switches = sorted({key for found in keys.values() for key, default in found.items() if default in ("true", "false")})
     wants_file = "|".join(name for name, command in COMMANDS.items() if command.first in ("data", "path", "source"))
     if shell == "bash":
-        cases = "\n".join(f"    {name}) words=\"{' '.join(f'{key}=' for key in found)}\" ;;" for name, found in keys.items())
+        cases = [f"    {name if ' ' not in name else repr(name)}) words=\"{' '.join(f'{key}=' for key in found)}\" ;;" for name, found in keys.items()]
+        cases = "\n".join(cases + [f"    {first}) words=\"{' '.join(seconds)}\" ;;" for first, seconds in groups.items()])
         return f"""\
 # completion of chronos-dysts for bash: source <(chronos-dysts --completion bash)
 _chronos_dysts() {{
@@ -496,8 +528,10 @@ _chronos_dysts() {{
     --config-dir) COMPREPLY=($(compgen -d -W "seed panda-like nano" -- "$last")); return ;;
     --completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$last")); return ;;
   esac
-  case "${{before[1]}}" in
-    "") words="{" ".join(COMMANDS)}" ;;
+  local command="${{before[1]}}"
+  case "$command" in {"|".join(groups)}) command="${{before[*]:1:2}}" ;; esac
+  case "$command" in
+    "") words="{" ".join(firsts)}" ;;
 {cases}
   esac
   COMPREPLY=($(compgen -W "$words {" ".join(options)}" -- "$last"))
@@ -507,13 +541,13 @@ _chronos_dysts() {{
 complete -F _chronos_dysts chronos-dysts"""
     if shell == "zsh":
         def told(rows): return " ".join("'" + f"{word}:{text}".replace("'", "’") + "'" for word, text in rows)
-        cases = "\n".join(f"    {name}) keys=({' '.join(found)}) ;;" for name, found in keys.items())
+        cases = "\n".join(f"    {name if ' ' not in name else repr(name)}) keys=({' '.join(found)}) ;;" for name, found in keys.items())
         return f"""\
 #compdef chronos-dysts
 # completion of chronos-dysts for zsh: source <(chronos-dysts --completion zsh), after compinit
 _chronos_dysts() {{
   local -a commands keys
-  commands=({told((name, command.summary) for name, command in COMMANDS.items())})
+  commands=({told((first, COMMANDS[first].summary if first in COMMANDS else "one of " + ", ".join(groups[first])) for first in firsts)})
   if [[ "$PREFIX" == *=* ]]; then
     local key="${{PREFIX%%=*}}"
     compset -P '*='
@@ -528,7 +562,16 @@ _chronos_dysts() {{
     compadd -- {" ".join(options)}
     return
   fi
-  case "$words[2]" in
+  local command="$words[2]"
+  case "$command" in
+    {"|".join(groups)})
+      if (( CURRENT == 3 )); then
+        case "$command" in {" ".join(f"{first}) compadd -- {' '.join(seconds)} ;;" for first, seconds in groups.items())} esac
+        return
+      fi
+      command="$command $words[3]" ;;
+  esac
+  case "$command" in
 {cases}
   esac
   compadd -S '' -- ${{^keys}}=
@@ -541,11 +584,12 @@ compdef _chronos_dysts chronos-dysts"""
 
     def quoted(text): return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     lines = ["# completion of chronos-dysts for fish: chronos-dysts --completion fish | source", "complete -c chronos-dysts -f"]
-    lines += [f"complete -c chronos-dysts -n __fish_use_subcommand -a {name} -d {quoted(command.summary)}" for name, command in COMMANDS.items()]
+    lines += [f"complete -c chronos-dysts -n __fish_use_subcommand -a {first} -d {quoted(COMMANDS[first].summary if first in COMMANDS else 'one of ' + ', '.join(groups[first]))}" for first in firsts]
+    lines += [f"complete -c chronos-dysts -n '__fish_seen_subcommand_from {first}; and not __fish_seen_subcommand_from {' '.join(seconds)}' -a '{' '.join(seconds)}'" for first, seconds in groups.items()]
     lines += [f"complete -c chronos-dysts -l {option.split()[0][2:]}{' -r' if ' ' in option else ''} -d {quoted(text)}" for option, text in OPTIONS]
     for name, found in keys.items():
         values = [f"{key}={value}" for key, default in found.items() for value in (("true", "false") if default in ("true", "false") else ("",))]
-        lines += [f"complete -c chronos-dysts -n '__fish_seen_subcommand_from {name}' -a {quoted(' '.join(values))}"] * bool(values)
+        lines += [f"complete -c chronos-dysts -n '{'; and '.join(f'__fish_seen_subcommand_from {word}' for word in name.split())}' -a {quoted(' '.join(values))}"] * bool(values)
     return "\n".join(lines)
 
 # %% ../nbs/95_cli.ipynb #dd522835
@@ -572,7 +616,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             raise UsageError(f"there is no option {word!r}; settings are written without dashes: {name.replace('-', '_')}={value or '…'}. "
                              f"Options: {', '.join(option for option, _ in OPTIONS)}")
     words = [word for word in rest if word != "--"]
-    found.command, found.overrides = (words[0], words[1:]) if words else (None, [])
+    count = 2 if words and words[0] in command_groups() and words[1:] and "=" not in words[1] else 1
+    found.command, found.overrides = (" ".join(words[:count]), words[count:]) if words else (None, [])
     return found
 
 
@@ -599,10 +644,10 @@ def _run(options: argparse.Namespace) -> int:
         return 0 if options.help else 2
     if "=" in options.command:
         raise UsageError(f"the command comes first: chronos-dysts <command> {options.command}; commands: {', '.join(COMMANDS)}")
-    command = get_command(options.command)
     if options.help:
         print(help_text(options.command))
         return 0
+    command = get_command(options.command)
     config = compose(options.command, options.overrides, options.config_dir)
 
     from omegaconf import OmegaConf

@@ -87,9 +87,9 @@ class _MicroBatches:
 
 
 class ChronosTrainer(Trainer):
-    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights."
+    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights; `l2_sp` the strength of the pull to the weights that `model` comes with."
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, l2_sp: float | None = None, **kwargs: Any):
         super().__init__(model=model, args=args, **kwargs)
         # See `models`: no family here normalises its loss by the number of tokens of the whole batch
         self.model_accepts_loss_kwargs = False
@@ -97,6 +97,7 @@ class ChronosTrainer(Trainer):
         self.validation, self.average = validation, average
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.averaged = {name: p.detach().clone() for name, p in self.trained.items()} if average else {}
+        self.l2_sp, self.start = l2_sp, {name: p.detach().clone() for name, p in self.trained.items()} if l2_sp else {}  # before a checkpoint is loaded to go on from
         self.bins = tokenizer_of(model.config.chronos_config) if models.family_of(model.config) == "chronos-t5" else None
 
     def get_train_dataloader(self) -> _MicroBatches:
@@ -114,7 +115,8 @@ class ChronosTrainer(Trainer):
     def compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         outputs = model(**model_inputs(self.model, inputs, self.bins))
         if not torch.isfinite(outputs.loss): self._not_finite(inputs, outputs.loss.item())
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        loss = outputs.loss + self.l2_sp / 2 * sum((self.trained[name] - start).square().sum() for name, start in self.start.items()) if self.start else outputs.loss
+        return (loss, outputs) if return_outputs else loss
 
     def _not_finite(self, inputs: Mapping[str, torch.Tensor], loss: float) -> None:
         "Save what can be looked into, and raise."
@@ -342,6 +344,7 @@ class TrainConfig:
     allow_shared_families: bool = False  # train on relatives of test systems, and lose what a test on them is worth
     lora: Mapping[str, Any] = field(default_factory=dict)  # rank: None trains all weights; alpha, dropout, targets
     average: float | None = None  # decay of averaged weights, such as 0.999; None: there are none
+    l2_sp: float | None = None  # strength of a pull back to the weights of the checkpoint, against forgetting; None: there is none
     validation: Mapping[str, Any] = field(default_factory=dict)  # see VALIDATION
     seed: int = 0
     wandb: Mapping[str, Any] = field(default_factory=dict)  # log: bool; project: name
@@ -383,6 +386,10 @@ class TrainConfig:
         if self.lora and self.model_id is None: raise ValueError("lora.rank adapts a checkpoint: give a model_id, or leave lora out to train a new model with all its weights")
         if self.lora and self.tokenizer: raise ValueError("lora.rank with another tokenizer: adapters do not train the embeddings of its tokens; train all weights with it first, or leave tokenizer out")
         if self.average is not None and not 0 < self.average < 1: raise ValueError(f"average={self.average} is the decay of averaged weights: it lies between 0 and 1, such as 0.999; null leaves them out")
+        if self.l2_sp is not None:
+            if not (self.l2_sp > 0 and math.isfinite(self.l2_sp)): raise ValueError(f"l2_sp={self.l2_sp} is the strength of the pull to the checkpoint's weights: it must be positive, such as 0.01; null leaves it out")
+            if self.model_id is None: raise ValueError(f"l2_sp={self.l2_sp} pulls back to the weights of a checkpoint: give a model_id, or leave l2_sp out to train a new model")
+            if self.lora: raise ValueError(f"l2_sp={self.l2_sp} and lora.rank: adapters leave the checkpoint's weights as they are, there is nothing to pull back; leave one of them out")
         validation = VALIDATION | {name: value for name, value in self.validation.items() if value is not None}
         if validation["every"] is None: validation["every"] = math.ceil(train["max_steps"] / 10)
         if validation["metric"] not in BETTER: raise ValueError(f"validation.metric={validation['metric']!r}: the best model is the one with the best of {', '.join(BETTER)}")
@@ -612,7 +619,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
             "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
-            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, "validation": validated, "train": config.resolved()["train"]}
+            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, **({"l2_sp": config.l2_sp} if config.l2_sp else {}), "validation": validated, "train": config.resolved()["train"]}
     args = _arguments(config)
     first = args.process_index == 0
     if first: _claim(config, config.identity() | {"data": data["digest"], "model": base, "validated": validated and validated["digest"]})
@@ -635,7 +642,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     signals = _Signals()
     report = _Report(console, config.validation["every"] if validation else None, metric, config.validation["patience"], signals)
     with _quiet_transformers(), signals:
-        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, callbacks=[report, *_tensorboard(config)])
+        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, l2_sp=config.l2_sp, callbacks=[report, *_tensorboard(config)])
         for callback in (PrinterCallback, ProgressCallback): trainer.remove_callback(callback)
         report.trainer = trainer
         try:

@@ -93,7 +93,7 @@ def test_the_overview_names_every_command_and_option(run):
     assert (code, err) == (0, "")
     assert all(f"  {name} " in out and command.summary.split()[0] in out for name, command in cli.COMMANDS.items())
     assert all(option in out for option, _ in cli.OPTIONS)
-    assert set(cli.COMMANDS) == {"generate", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe", "benchmark", "push", "export", "import", "demo"}
+    assert set(cli.COMMANDS) == {"generate", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe embeddings", "probe koopman", "probe tokens", "probe error_growth", "probe forgetting", "benchmark", "push", "export", "import", "demo"}
 
 
 def test_without_a_command_the_overview_is_an_error(run):
@@ -157,8 +157,21 @@ def test_examples_are_valid(name):
         import shlex
 
         words = shlex.split(example)
-        assert words[:2] == ["chronos-dysts", name]
-        cli.compose(name, words[2:])
+        first = name.split()
+        assert words[:1 + len(first)] == ["chronos-dysts", *first]
+        cli.compose(name, words[1 + len(first):])
+
+
+def test_a_command_of_two_words(run):
+    """One word of it names the others, and its help too; a wrong second one gets the nearest."""
+    for words, said in ((("probe",), "probe what? chronos-dysts probe embeddings | koopman"), (("probe", "seed=1"), "probe what?"),
+                        (("probe", "kopman"), "did you mean 'probe koopman'?")):
+        result = run(*words)
+        assert result[0] == 2 and said in one_error(*result)
+    code, out, _ = run("probe", "--help")
+    assert code == 0 and all(f"  {name.split()[1]} " in out for name in cli.COMMANDS if name.startswith("probe "))
+    assert run("probe", "koopman", "--help")[1].startswith("chronos-dysts probe koopman [key=value")
+    assert run("--json", "probe", "koopman", "seed=x")[0] == 2
 
 
 @pytest.mark.parametrize("name", LATER)
@@ -446,7 +459,7 @@ def test_json_is_one_object_and_nothing_else(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["generat"], 2), (["generate", "n_param=3"], 2), (["probe"], 3), (["verify", "data_dir=nowhere"], 1), (["generate", "systems=[Lorentz]"], 1), (["forecast", "no.csv"], 1)],
+    [(["generat"], 2), (["generate", "n_param=3"], 2), (["probe"], 2), (["probe", "embedings"], 2), (["verify", "data_dir=nowhere"], 1), (["generate", "systems=[Lorentz]"], 1), (["forecast", "no.csv"], 1)],
 )
 def test_errors_in_json_have_the_message_and_the_code(words, code, run):
     found, out, err = run("--json", *words)
@@ -498,7 +511,9 @@ SCRIPT
 def test_bash_completes_commands_keys_and_values(in_an_empty_folder):
     (in_an_empty_folder / "mine.csv").write_text("1\n")
     assert completed("chronos-dysts gen") == ["generate"]
-    assert {*cli.COMMANDS} <= {*completed("chronos-dysts ")}
+    assert {name.split()[0] for name in cli.COMMANDS} <= {*completed("chronos-dysts ")}
+    assert {"embeddings", "koopman"} <= {*completed("chronos-dysts probe ")} and completed("chronos-dysts probe koop") == ["koopman"]
+    assert completed("chronos-dysts probe koopman str") == ["stride="] and completed("chronos-dysts probe embeddings per_token=t") == ["true"]
     assert completed("chronos-dysts generate n_p") == ["n_params="]
     assert "train.max_steps=" in completed("chronos-dysts train train.")
     assert completed("chronos-dysts push dry_run=t") == ["true"]

@@ -371,7 +371,7 @@ def test_lengths_and_vocabularies_that_do_not_fit(data_dir, tmp_path):
 @pytest.mark.parametrize("changes, error, message", [
     (dict(train=dict(learning_rat=1)), ValueError, "learning_rate"), (dict(train=dict(num_train_epochs=3)), ValueError, "train.max_steps"), (dict(train=dict(max_steps=0)), ValueError, "max_steps"),
     (dict(train=dict(eval_strategy="steps")), ValueError, "validation.split"), (dict(train=dict(load_best_model_at_end=True)), ValueError, "validation.metric"), (dict(validation=dict(metric="mse")), ValueError, "loss, smape100, vpt"), (dict(validation=dict(patiance=2)), ValueError, "patience"),
-    (dict(validation=dict(patience=2)), ValueError, "no validation set"), (dict(validation=dict(split="nothing")), FileNotFoundError, "generate"), (dict(validation=dict(every=0, patience=1)), ValueError, "turns it off"), (dict(average=1.0), ValueError, "0.999"),
+    (dict(validation=dict(patience=2)), ValueError, "no validation set"), (dict(validation=dict(split="nothing")), FileNotFoundError, "generate"), (dict(validation=dict(every=0, patience=1)), ValueError, "turns it off"), (dict(average=1.0), ValueError, "0.999"), (dict(l2_sp=0.1), ValueError, "l2_sp=0.1 pulls back to the weights of a checkpoint"), (dict(l2_sp=-1.0, model_id="x", size=None), ValueError, "l2_sp=-1.0.*positive"), (dict(l2_sp=0.1, model_id="x", size=None, lora=dict(rank=2)), ValueError, "nothing to pull back"),
     (dict(lora=dict(rank=4)), ValueError, "model_id"), (dict(lora=dict(rank=0)), ValueError, "lora.rank"), (dict(source="generic", systems=["A"]), ValueError, "source=generic"), (dict(tokenizer=dict(low_limit=-5)), ValueError, "reads numbers"), (dict(tokenizer="quantiles"), ValueError, "did you mean 'quantile'"), (dict(family="chronos-t5", tokenizer="two-level", n_tokens=65), ValueError, "even number"), (dict(model_id="chronos-dysts-generic-bolt", family=None, size=None, tokenizer="quantile"), ValueError, "reads numbers"),
     (dict(model_id="chronos-dysts-generic-t5", family=None, size=None, tokenizer="quantile", lora=dict(rank=4)), ValueError, "adapters do not train"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
     (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(uniform="flows"), ValueError, "uniform='flows'"), (dict(uniform="trajectories", source="online"), ValueError, "uniform='trajectories'"), (dict(min_past=0), ValueError, "min_past"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
@@ -543,6 +543,32 @@ def test_peft_is_needed_for_adapters_only(bases, data_dir, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'chronos-dysts\[lora\]'"): run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), lora={"rank": 2}))
     run(configuration(data_dir, tmp_path, model_id=str(bases["chronos-bolt"]), train=dict(max_steps=1)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pull_to_the_start_keeps_weights_near_it(family, bases, data_dir, tmp_path, monkeypatch):
+    base, more, distances = weights(bases[family]), dict(model_id=str(bases[family]), train=dict(max_steps=8, learning_rate=1e-2)), []
+    for strength in (None, 10.0, 1e4):
+        result, _ = run(configuration(data_dir, tmp_path, family, f"pull-{strength}", **more, l2_sp=strength))
+        distances.append(sum(float((x - base[name]).square().sum()) for name, x in weights(result.directory).items()))
+        assert result.made.get("l2_sp") == strength
+    assert distances[0] > 1.2 * distances[1] > 1.2 * distances[2] > 0
+    # a run that goes on is pulled to where the whole run began, not to its checkpoint
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **more, l2_sp=10.0))
+    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **more, l2_sp=10.0))
+    assert again.resumed_from == 3 and equal(weights(again.directory), weights(tmp_path / "pull-10.0" / "final"))
+
+
+def test_the_pull_is_that_of_the_formula(bases, tmp_path):
+    model = models.load_model(bases["chronos-bolt"]).eval()
+    trainer = ChronosTrainer(model, TrainingArguments(output_dir=str(tmp_path / "unused"), use_cpu=True, report_to=[], label_names=["target"]), None, {}, l2_sp=0.5)
+    batch = {"context": torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), "target": torch.randn(4, 16, generator=torch.Generator().manual_seed(1))}
+    torch.testing.assert_close(trainer.compute_loss(model, batch), model(**batch).loss)
+    weight = model.encoder.block[0].layer[0].SelfAttention.q.weight
+    with torch.no_grad(): weight.add_(0.1)
+    torch.testing.assert_close(trainer.compute_loss(model, batch), model(**batch).loss + 0.5 / 2 * weight.numel() * 0.1**2)
 
 
 def test_averaged_weights_are_an_exponential_moving_average(data_dir, tmp_path, monkeypatch):

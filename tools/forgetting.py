@@ -1,0 +1,98 @@
+"""What fine-tuning on chaos costs elsewhere, and what the remedies save: the runs behind nbs/84_forgetting.ipynb, and the fine-tuned models that 82_tokens and 83_error_growth look into.
+
+    nice -n 10 python tools/forgetting.py            # eight minutes on one core; killed at any moment, it goes on
+
+Generates a small corpus of flows with families set aside, fine-tunes the models that come with the package in several ways, measures each on the suite of `chronos_dysts.probing.forgetting` and on the flows that were set aside, and writes
+nbs/results/forgetting.json, run by run.
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from chronos_dysts import models
+from chronos_dysts.evaluation import environment
+from chronos_dysts.fresh import affordable
+from chronos_dysts.generation import generate
+from chronos_dysts.probing.common import families_of
+from chronos_dysts.probing.forgetting import PROTOCOL, chaos_gain, chaos_scores, forgetting, interpolated, measure, ratios, suite
+from chronos_dysts.store import open_store, read_manifest, write_atomically, write_json
+from chronos_dysts.systems import catalogue
+from chronos_dysts.training import train
+
+RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "forgetting.json"
+CORPUS = dict(n_params=3, length=1024, points_per_period=30, test_fraction=0.3, validation_fraction=0.0, pack=True, workers=1)
+COMMON = dict(train=dict(max_steps=400, save_steps=400, logging_steps=100), validation=dict(every=0))
+MODELS = {  # what differs from the common settings, for each base
+    "chronos-dysts-generic-bolt": dict(context_length=256, prediction_length=64),
+    "chronos-dysts-generic-2": dict(context_length=256, prediction_length=64, train=dict(per_device_train_batch_size=16)),
+    "chronos-dysts-generic-t5": dict(context_length=128, prediction_length=64)}
+ARMS = {"plain": {}, "replay-0.1": dict(generic=0.1), "replay-0.25": dict(generic=0.25), "replay-0.5": dict(generic=0.5), "lora-2": dict(lora={"rank": 2}), "lora-8": dict(lora={"rank": 8}),
+        "l2_sp-0.01": dict(l2_sp=0.01), "l2_sp-0.1": dict(l2_sp=0.1), "l2_sp-1": dict(l2_sp=1.0)}
+SAMPLES = 8  # paths of a T5
+PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm == "plain" else (0, 1) if arm == "replay-0.25" else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", "plain"): (0,), ("chronos-dysts-generic-2", "replay-0.1"): (0,), ("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
+
+
+def runs():
+    """(name, base, arm, seed) of all runs, the most wanted first."""
+    found = [(f"{base.rpartition('-')[2]}-{arm}-{seed}", base, arm, seed) for (base, arm), seeds in SEEDS.items() for seed in seeds]
+    return sorted(found, key=lambda run: (run[1].endswith("t5"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
+
+
+def scored(name, forecaster, datasets, flows, kept):
+    """Rows of the suite and of the flows; kept, so that a killed run goes on."""
+    paths = [kept / f"{name}-{part}.parquet" for part in ("suite", "flows")]
+    if not all(path.exists() for path in paths):
+        for path, frame in zip(paths, (measure(forecaster, datasets, 256), chaos_scores(forecaster, flows, PROTOCOL_OF.get(forecaster.family, PROTOCOL)))):
+            write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
+    return [pd.read_parquet(path) for path in paths]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/inside"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(force_terminal=False, soft_wrap=True)
+    generate(CORPUS | dict(data_dir=str(args.corpus), systems=[name for name in catalogue() if name in affordable(catalogue())][::2]), console)
+    split, datasets, flows = read_manifest(args.corpus)["split"], suite(), list(open_store(args.corpus / "test"))
+    families = families_of(split["test"], args.corpus)
+    record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}}
+
+    def add(name, base, model):
+        forecaster = models.forecaster(model, name, n_samples=SAMPLES)
+        rows, chaos = scored(name, forecaster, datasets, flows, args.runs)
+        before, chaos_before = scored(base.rpartition("-")[2], models.load(base, n_samples=SAMPLES), datasets, flows, args.runs)
+        gains = {f"{metric}@{horizon}": [round(x, 4) for x in chaos_gain(chaos_before, chaos, families, metric, horizon)] for metric in ("mae", "smape100") for horizon in (16, 64)}
+        table = forgetting(before, rows)
+        record["scores"][name] = {"gain": gains, "loss": {f"{row.group}/{row.score}": [round(x, 4) for x in (row.ratio, row.low, row.high)] for row in table.itertuples()}}
+        record["datasets_of"][name] = {row.dataset: [round(row.mase_before, 3), round(row.mase_ratio, 3), round(row.wql_ratio, 3)] for row in ratios(before, rows).itertuples()}
+        write_json(record | environment(), RESULTS)
+
+    for name, base, arm, seed in runs():
+        began = time.process_time()
+        changes = {key: value for key, value in (MODELS[base] | ARMS[arm]).items() if key != "train"}
+        result = train(COMMON | changes | dict(model_id=base, data_dir=str(args.corpus), output_dir=str(args.runs), run_name=name, seed=seed, train=COMMON["train"] | MODELS[base].get("train", {})), console)
+        model = models.load_model(result.directory)
+        record["runs"][name] = {"loss": result.losses[-1][1]}
+        add(name, base, model)
+        if arm in ("plain", "replay-0.1", "replay-0.25") and base != "chronos-dysts-generic-t5":
+            for share in (0.25, 0.5, 0.75):
+                add(f"{name}-mean-{share}", base, interpolated(models.load_model(base), model, share))
+        console.print(f"{name}: {time.process_time() - began:.0f} s", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
