@@ -72,15 +72,13 @@ def main():
     length = min(512, models.load(args.model_id).context_length)
     common = dict(model_id=args.model_id, data_dir=str(args.folder / "data"), seed=SEED)
     run_embeddings(common | dict(base=args.base, split="all", output_dir=str(args.folder / "embeddings"), context_length=length, n_windows=4, n_bootstrap=500), console)
-    for name, model_id in (("tuned", args.model_id), ("base", args.base)):
-        run_koopman(common | dict(model_id=model_id, split="long", output_dir=str(args.folder / f"koopman-{name}"), context_length=256, stride=4, rank=16), console)
+    run_koopman(common | dict(split="long", output_dir=str(args.folder / "koopman"), context_length=256, stride=4, rank=16), console)
     for file in ("probes", "cka", "map"):
         shutil.copyfile(args.folder / "embeddings" / f"{file}.parquet", RESULTS / f"embeddings_{file}.parquet")
-    for name in ("tuned", "base"):
-        for file in ("table", "modes", "forecasts"):
-            shutil.copyfile(args.folder / f"koopman-{name}" / f"{file}.parquet", RESULTS / f"koopman_{name}_{file}.parquet")
+    for file in ("table", "modes", "forecasts"):
+        shutil.copyfile(args.folder / "koopman" / f"{file}.parquet", RESULTS / f"koopman_{file}.parquet")
     made = models.load_made(args.model_id)
-    record = {"model": Path(args.model_id).parent.name if Path(args.model_id).name == "final" else Path(args.model_id).name, "base": args.base, "made": {key: made.get(key) for key in ("model_id", "steps", "seed", "data_dir")}, "trained_on": made.get("systems"),
+    record = {"model": Path(args.model_id).parent.name if Path(args.model_id).name == "final" else Path(args.model_id).name, "base": args.base, "made": {key: made.get(key) for key in ("model_id", "steps", "seed", "context_length")}, "trained_on": made.get("systems"),
               "embeddings": {"length": LENGTH, "trajectories": COUNT, "n_windows": 4, "context_length": length, "points_per_period": [15, 100]}, "koopman": {"flows": one_a_family(24), "context_length": 256, "stride": 4, "rank": 16}, "seed": SEED, **environment(), "seconds": round(time.process_time() - began)}
     RESULTS.joinpath("probing.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
 
