@@ -14,13 +14,11 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,13 +33,12 @@ from .engines.common import Outcome
 from .forecasting import Forecast, Forecaster, Standardiser, forecast_in_chunks
 from .integration import Ensemble, integrate_ensemble
 from .lyapunov import largest_lyapunov, reference_exponents
-from .store import open_store
 from .systems import System, bounded_parameters, catalogue, check_name, delay_systems, get_system
 
 # %% auto #0
 __all__ = ['REASONS', 'Canvas', 'roomy', 'three_coordinates', 'turned', 'Explorer', 'Catalogue', 'parameter_range',
            'SystemExplorer', 'explore_system', 'AugmentationExplorer', 'explore_augmentations', 'ForecastExplorer',
-           'explore_forecast', 'EmbeddingExplorer', 'explore_embeddings']
+           'explore_forecast']
 
 # %% ../nbs/91_explorer.ipynb #dfdef09c
 _GOOD, _BAD, _NEUTRAL = "#00664b", "#a63c00", "#57606a"  # white text on them is legible
@@ -816,237 +813,5 @@ def explore_forecast(system: str = "Lorenz",
         from chronos_dysts import models
         found.insert(0, models.load(model_id, name=str(model_id).rstrip("/").split("/")[-1]))
     explorer = ForecastExplorer(system, found)
-    explorer.show()
-    return explorer
-
-# %% ../nbs/91_explorer.ipynb #32dcd34e
-_COLOURINGS: Mapping[str, str] = {"family": "family", "system": "flow", "known_lyapunov": "λ₁ (log₁₀, in dominant periods)", "known_dimension": "Kaplan–Yorke dimension", "known_period": "dominant period (log₂ of steps)", "known_regime": "regime"}
-
-
-class EmbeddingExplorer(Explorer):
-    """Windows as points of a map, and what lies behind each. What is chosen: `row`, the window's number on the map; and what follows: `system`, `start`, `window` (dim, context_length), the whole `trajectory` (dim, time), and `known`, the row of the map with all labels.
-
-    `choose` takes a flow and one of its windows, `point_at` the window nearest to a place on the map, `colour_by` and `map_by` another look.
-    """
-
-    def __init__(self, folder: str | Path = "probe/embeddings", data_dir: str | Path | None = None):
-        super().__init__(Canvas(11.2, 5.0))
-        import yaml
-        folder = Path(folder)
-        if not (folder / "map.parquet").is_file(): raise FileNotFoundError(f"{folder} holds no map.parquet: make one with chronos-dysts probe embeddings model_id=… data_dir=… output_dir={folder}")
-        self.table, made = pd.read_parquet(folder / "map.parquet"), yaml.safe_load((folder / "config.yaml").read_text())
-        self.maps = tuple(name.removesuffix("_x") for name in self.table.columns if name.endswith("_x"))
-        if not self.maps: raise ValueError(f"{folder} was made without maps: run it with maps=[pca] into another output_dir")
-        data = Path(data_dir or made["data_dir"])
-        try: store = open_store(data / made["split"] if made["split"] else data, made["systems"])
-        except FileNotFoundError as error: raise FileNotFoundError(f"{error}; where the trajectories are elsewhere now, say so: data_dir=…") from None
-        self._trajectories = {(t.system, t.item_id): t for t in store}
-        gone = {*zip(self.table["system"], self.table["item_id"])} - self._trajectories.keys()
-        if gone: raise ValueError(f"{data} has no trajectory {min(gone)[1]} of {min(gone)[0]}, which is on the map: it is not the data set that the map was made of")
-        self.context_length = int(made.get("context_length") or self._length(made))
-        c = self.canvas
-        self._map = c.axes(0.05, 0.08, 0.42, 0.8)
-        self._rows = [c.axes(0.56, 0.7 - 0.2 * k, 0.425, 0.17) for k in range(3)]
-        self._space = c.axes(0.66, 0.0, 0.24, 0.235)
-        self._space.set_axis_off()
-        self._space.set(xlim=(-2.6, 2.6), ylim=(-1.55, 1.55), aspect="equal")
-        self._map.grid(False)
-        with mpl.rc_context(plots.STYLE): self._points = self._map.scatter(self.table.iloc[:, 0] * 0.0, self.table.iloc[:, 0] * 0.0, s=float(np.clip(3000 / len(self.table), 5, 24)), lw=0)
-        self._ring, self._siblings = c.line(self._map, color=plots.INK, marker="o", ms=10, mfc="none", mew=1.6, ls="none"), c.line(self._map, color=plots.INK, marker="o", ms=4, mfc="none", mew=0.8, ls="none")
-        self._cross = [c.move(self._map.axvline(0, color=plots.GREY, lw=0.7)), c.move(self._map.axhline(0, color=plots.GREY, lw=0.7))]
-        self._lines = [c.line(ax, color=plots.INK, lw=1.0) for ax in self._rows]
-        self._orbit, self._here = c.line(self._space, color=plots.GREY, lw=0.4, alpha=0.7), c.line(self._space, color=plots.COLOURS[1], lw=1.0)
-        systems, wide = sorted(set(self.table["system"])), dict(style={"description_width": "110px"}, layout=W.Layout(width="330px"))
-        self.search = W.Text(description="search", placeholder="part of a name", continuous_update=True, layout=W.Layout(width="260px"))
-        self.list = W.Select(description="system", options=systems, rows=7, layout=W.Layout(width="260px"))
-        self.number = W.IntSlider(description="window", min=0, max=0, value=0, **wide)
-        self.across, self.up = (W.FloatSlider(description=name, min=0.0, max=1.0, step=0.005, value=0.5, readout=False, **wide) for name in ("across the map", "up the map"))
-        self.method = W.Dropdown(description="map", options=self.maps, value=self.maps[-1], **wide)
-        self.colouring = W.Dropdown(description="colour", options={text: name for name, text in _COLOURINGS.items() if name in self.table and self.table[name].notna().any()}, **wide)
-        self.search.observe(lambda change: setattr(self.list, "options", [name for name in systems if change["new"].lower() in name.lower()]), "value")
-        self.list.observe(lambda change: change["new"] and self._of_system(change["new"]), "value")
-        self.number.observe(lambda _: self._react(self._chosen), "value")
-        for slider in (self.across, self.up): slider.observe(lambda _: self._react(self._nearest), "value")
-        self.method.observe(lambda _: self._react(self._remap), "value")
-        self.colouring.observe(lambda _: self._react(self._remap), "value")
-        self.row = 0
-        self._waiting = True
-        self.list.value = self.table["system"].iloc[0]
-        self._waiting = False
-        self._remap()
-        self._of_system(self.list.value)
-
-    @staticmethod
-    def _length(made: Mapping[str, Any]) -> int:
-        from chronos_dysts import models
-        return min(512, int(models.lengths(models.load_model(made["model_id"]))[0]))
-
-    @property
-    def places(self) -> np.ndarray:
-        "Where the windows are on the map, (window, 2)."
-        return self.table[[f"{self.method.value}_x", f"{self.method.value}_y"]].to_numpy(float)
-
-    @property
-    def system(self) -> str: return str(self.table["system"].iloc[self.row])
-
-    @property
-    def start(self) -> int: return int(self.table["start"].iloc[self.row])
-
-    @property
-    def known(self) -> pd.Series: return self.table.iloc[self.row]
-
-    def __repr__(self) -> str: return f"window {self.row} of {len(self.table)} on the map by {self.method.value}: {self.system}, {self.known['item_id']}, from step {self.start}"
-
-    def choose(self, system: str, number: int = 0) -> EmbeddingExplorer:
-        "A flow by its name, and which of its windows."
-        check_name(system, sorted(set(self.table["system"])), "system on the map")
-        count = int((self.table["system"] == system).sum())
-        if not 0 <= number < count: raise ValueError(f"{system} has the windows 0 to {count - 1} on the map, not {number}")
-        self.search.value = ""
-        self._show(int(np.flatnonzero(self.table["system"] == system)[number]))
-        return self
-
-    def point_at(self, x: float, y: float) -> EmbeddingExplorer:
-        "The window nearest to a place on the map, in units of its axes."
-        low, reach = self._frame()
-        if not np.isfinite([x, y]).all(): raise ValueError(f"a place on the map is two numbers, not {x}, {y}")
-        self._waiting = True
-        try: self.across.value, self.up.value = np.clip((np.array([x, y]) - low) / reach, 0, 1)
-        finally: self._waiting = False
-        self._react(lambda: self._nearest((x, y)))
-        return self
-
-    def colour_by(self, name: str) -> EmbeddingExplorer:
-        "Another colouring: family, system, known_lyapunov, known_dimension, known_period or known_regime."
-        self.colouring.value = check_name(name, [value for _, value in self.colouring.options], "colouring")
-        return self
-
-    def map_by(self, method: str) -> EmbeddingExplorer:
-        "Another of the maps that were made."
-        self.method.value = check_name(method, self.maps, "map")
-        return self
-
-    def _frame(self) -> tuple[np.ndarray, np.ndarray]:
-        low, high = self.places.min(0), self.places.max(0)
-        return low, np.maximum(high - low, 1e-12)
-
-    def _of_system(self, name: str) -> None:
-        if self._waiting: return
-        self._show(int(np.flatnonzero(self.table["system"] == name)[0]))
-
-    def _show(self, row: int) -> None:
-        "This window, with the list, the slider and the cross where it is."
-        self._waiting = True
-        try: self._settle(row)
-        finally: self._waiting = False
-        self._react(self._draw)
-
-    def _settle(self, row: int) -> None:
-        self.row = row
-        of = np.flatnonzero(self.table["system"] == self.system)
-        if self.system in self.list.options: self.list.value = self.system
-        self.number.max = len(of) - 1
-        self.number.value = int(np.flatnonzero(of == row)[0])
-        low, reach = self._frame()
-        self.across.value, self.up.value = np.clip((self.places[row] - low) / reach, 0, 1)
-
-    def _chosen(self) -> None:
-        row = int(np.flatnonzero(self.table["system"] == self.system)[self.number.value])
-        self._waiting = True
-        try: self._settle(row)
-        finally: self._waiting = False
-        self._draw()
-
-    def _nearest(self, at: tuple[float, float] | None = None) -> None:
-        low, reach = self._frame()
-        where = low + np.array([self.across.value, self.up.value]) * reach if at is None else np.array(at)
-        row = int((((self.places - where) / reach) ** 2).sum(1).argmin())
-        cross, self._waiting = (self.across.value, self.up.value), True
-        try:
-            self._settle(row)
-            self.across.value, self.up.value = cross  # it stays where the hand has put it
-        finally: self._waiting = False
-        self._draw()
-
-    def _remap(self) -> None:
-        "Other places or colours for all points."
-        values, low = self.table[self.colouring.value], self.places.min(0)
-        if values.dtype.kind in "fiu":
-            order = values.rank(pct=True).fillna(0).to_numpy()
-            shades = [tuple(1 - (1 - np.array(mpl.colors.to_rgb(plots.COLOURS[0]))) * k / 3) for k in (1, 2, 3)] + [plots.INK]
-            colours = [plots.GREY if pd.isna(v) else shades[min(int(4 * o), 3)] for v, o in zip(values, order)]
-            title = f"{_COLOURINGS[self.colouring.value]}: a quarter of the windows each, the darker the larger"
-        else:
-            frequent = values.astype(str).value_counts().index[:6]
-            of = dict(zip(sorted(frequent), plots.COLOURS))
-            colours = [of.get(str(v), plots.GREY) for v in values]
-            title = f"{_COLOURINGS[self.colouring.value]}: the {len(of)} most frequent in colour"
-        self._points.set_offsets(self.places)
-        self._points.set_facecolors(colours)
-        self.canvas.limits(self._map, *(roomy(self.places[:, k], (0.0, 0.0)) for k in (0, 1)))
-        with mpl.rc_context(plots.STYLE): self._map.set(xlabel=f"{self.method.value}, first coordinate", ylabel="second coordinate")
-        self._map.set_title(title, fontsize=9, loc="left")
-        self.canvas.changed()
-        self._draw()
-
-    def _draw(self) -> None:
-        item = self._trajectories[self.system, self.known["item_id"]]
-        self.trajectory = np.asarray(item.target, float)
-        self.window = self.trajectory[:, self.start:self.start + self.context_length]
-        of = self.places[(self.table["system"] == self.system).to_numpy()]
-        self._ring.set_data(*self.places[[self.row]].T)
-        self._siblings.set_data(*of.T)
-        low, reach = self._frame()
-        x, y = low + np.array([self.across.value, self.up.value]) * reach
-        self._cross[0].set_xdata([x, x])
-        self._cross[1].set_ydata([y, y])
-        steps, names = np.arange(self.start, self.start + self.window.shape[1]), tuple(f"y{i + 1}" for i in range(len(self.trajectory)))
-        drawn = min(3, len(self.window))
-        for k, (ax, line) in enumerate(zip(self._rows, self._lines)):
-            if ax.get_visible() != (k < drawn):
-                ax.set_visible(k < drawn)
-                self.canvas.changed()
-            if k >= drawn: continue
-            line.set_data(steps, self.window[k])
-            self.canvas.limits(ax, x=(float(steps[0]), float(steps[-1])))
-            self.canvas.fit(ax, y=self.window[k])
-            last = k == drawn - 1
-            if (label := "step of the trajectory" if last else "") != ax.get_xlabel() or ax.get_ylabel() != names[k]:
-                ax.set_xlabel(label)
-                ax.set_ylabel(names[k])
-                ax.tick_params(labelbottom=last)
-                self.canvas.changed()
-        self._cubed = _cube(three_coordinates(self.trajectory, names)[0])
-        self._turn()
-        self._words.value = self._in_words()
-
-    def _in_words(self) -> str:
-        told = [f"{_COLOURINGS[name]} {self.known[name]:.2f}" if isinstance(self.known[name], float) else f"{_COLOURINGS[name]} {self.known[name]}"
-                for name in ("family", "known_regime", "known_lyapunov", "known_dimension", "known_period") if name in self.table and not pd.isna(self.known[name])]
-        return f'<div role="status" style="line-height:1.5"><b>{html.escape(self.system)}</b>, {html.escape(str(self.known["item_id"]))}, from step {self.start} · {html.escape(" · ".join(told))}</div>'
-
-    def _turn(self) -> None:
-        flat = turned(self._cubed, self.azimuth.value, self.elevation.value)
-        self._orbit.set_data(*flat)
-        self._here.set_data(*flat[:, self.start:self.start + self.context_length])
-
-    def figure(self) -> plots.Figure:
-        "A still figure of the map, the chosen window ringed."
-        figure = plots.plot_embedding(self.places, self.table[self.colouring.value].to_numpy(), label=_COLOURINGS[self.colouring.value], title=repr(self))
-        figure.axes[0].plot(*self.places[[self.row]].T, marker="o", ms=12, mfc="none", mew=1.8, color=plots.INK)
-        return figure
-
-    @property
-    def widget(self) -> W.Widget:
-        middle = W.VBox([self.number, self.across, self.up, self.method, self.colouring])
-        right = W.VBox([W.HBox([self.turning, W.Label("turn")]), self.azimuth, self.elevation])
-        return W.VBox([self._words, self._image, W.HBox([W.VBox([self.search, self.list]), middle, right], layout=W.Layout(flex_flow="row wrap"))])
-
-
-def explore_embeddings(folder: str | Path = "probe/embeddings",  # the output_dir of chronos-dysts probe embeddings
-                       data_dir: str | Path | None = None,  # where the trajectories are; None: where they were
-                       ) -> EmbeddingExplorer:
-    "Go over a map of embeddings and see the window behind each point. Returns what is chosen. Raises `FileNotFoundError` where there is no map or its trajectories are gone."
-    explorer = EmbeddingExplorer(folder, data_dir)
     explorer.show()
     return explorer

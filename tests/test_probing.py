@@ -390,7 +390,7 @@ def test_embeddings_from_the_shell(words, tmp_path, capsys):
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "states").iterdir()}
     assert cli.main(words("embeddings", tmp_path / "out")) == 0
     assert digests(tmp_path / "out") == before and all(path.stat().st_mtime_ns == when for path, when in stamps.items())
-    from chronos_dysts.explorer import EmbeddingExplorer
+    from chronos_dysts.embedding_explorer import EmbeddingExplorer
 
     on_map = EmbeddingExplorer(tmp_path / "out").choose("Chua", 3)
     assert on_map.system == "Chua" and np.allclose(on_map.window, on_map.trajectory[:, on_map.start:on_map.start + 64])
