@@ -97,7 +97,7 @@ COMMANDS: dict[str, Command] = {
         "states of every layer: maps, linear probes by family, similarity of layers", "chronos_dysts.probing.embeddings:run_embeddings", "probe_embeddings",
         "chronos_dysts.probing.embeddings:EmbeddingsConfig",
         examples=("chronos-dysts probe embeddings model_id=chronos-dysts-generic-bolt data_dir=data", "chronos-dysts probe embeddings model_id=runs/first/final base=chronos-dysts-generic-bolt split=null"),
-        then="in JupyterLab, chronos_dysts.explorer.explore_embeddings('{output_dir}')"),
+        then="in JupyterLab, chronos_dysts.embedding_explorer.explore_embeddings('{output_dir}')"),
     "probe koopman": Command(
         "is the motion of a model's states linear? Koopman spectra with residuals, and forecasts of states", "chronos_dysts.probing.koopman:run_koopman", "probe_koopman",
         "chronos_dysts.probing.koopman:KoopmanConfig",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chronos_dysts import explorer, plots
+from chronos_dysts import embedding_explorer, explorer, plots
 from chronos_dysts.forecasting import Forecast
 from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.systems import get_system
@@ -306,3 +306,67 @@ def test_a_model_is_named_and_shown_with_its_quantiles(tmp_path):
     assert list(each.forecasters) == ["mine", "parroting"] and each._bands["mine"][0][0].get_visible()
     assert each.valid_steps["mine"] < each.valid_steps["parroting"]
     assert not each.position.continuous_update, "a model moves when the slider is let go"
+
+
+# ---- a map of embeddings ----
+
+
+@pytest.fixture(scope="module")
+def on_map(tmp_path_factory):
+    """Four windows of each of three series with one, three and five coordinates, on a map that is known."""
+    import pandas as pd
+    import yaml
+
+    from chronos_dysts.store import Trajectory, write_trajectory
+
+    folder, rng, rows = tmp_path_factory.mktemp("map"), np.random.default_rng(0), []
+    for k, (name, dim) in enumerate((("one", 1), ("three", 3), ("five", 5))):
+        write_trajectory(Trajectory(rng.normal(size=(dim, 400)).cumsum(1).astype(np.float32), f"{name}/0", name, {}, np.zeros(dim), 0.1, 2.0, 0), folder / "data" / "test" / name / "0_T-400.arrow")
+        rows += [dict(trajectory=k, system=name, item_id=f"{name}/0", start=50 * j, family="fam" if k else "other", dt=0.1, known_lyapunov=[np.nan, -1.0, 0.5][k], known_regime=[None, "chaotic", "chaotic"][k],
+                      pca_x=10.0 * k + j, pca_y=float(j % 2), umap_x=-float(k), umap_y=float(j)) for j in range(4)]
+    (folder / "probe").mkdir()
+    pd.DataFrame(rows).to_parquet(folder / "probe" / "map.parquet")
+    (folder / "probe" / "config.yaml").write_text(yaml.safe_dump(dict(data_dir=str(folder / "data"), split="test", systems=None, context_length=100, model_id="x")))
+    return folder
+
+
+def test_a_point_of_the_map_is_its_window(on_map):
+    each = embedding_explorer.EmbeddingExplorer(on_map / "probe")
+    assert each.maps == ("pca", "umap") and each.method.value == "umap"
+    each.map_by("pca")
+    assert each.point_at(12.1, 0.05).row == 6 and (each.system, each.start) == ("three", 100)
+    assert each.window.shape == (3, 100) and np.array_equal(each.window, each.trajectory[:, 100:200])
+    assert each.list.value == "three" and each.number.value == 2
+    each.number.value = 0  # as the hand would
+    assert each.row == 4 and each.start == 0
+    each.list.value = "five"
+    assert each.row == 8 and each.window.shape == (5, 100)
+    each.across.value, each.up.value = 0.0, 0.0
+    assert (each.row, each.system) == (0, "one") and [ax.get_visible() for ax in each._rows] == [True, False, False]
+    before = pixels(each)
+    each.choose("five", 3)
+    assert (pixels(each) != before).any() and "five" in each._words.value and "chaotic" in each._words.value
+    each.azimuth.value += 30
+    assert (each.row, each.method.value) == (11, "pca")
+    each.search.value = "thr"
+    assert each.list.options == ("three",) and each.figure().axes
+
+
+def test_colours_and_bad_values_of_the_map(on_map, tmp_path):
+    each = embedding_explorer.EmbeddingExplorer(on_map / "probe")
+    for name in ("system", "known_lyapunov", "known_regime", "family"):
+        before = each._points.get_facecolors().copy()
+        each.colour_by(name)
+        after = each._points.get_facecolors()
+        assert len(after) == 12 and (name == "family" or not np.array_equal(before, after))
+    with pytest.raises(ValueError, match="did you mean 'three'"):
+        each.choose("thre")
+    with pytest.raises(ValueError, match="windows 0 to 3"):
+        each.choose("three", 4)
+    with pytest.raises(ValueError, match="known_lyapunov"):
+        each.colour_by("lyapunov")
+    with pytest.raises(FileNotFoundError, match="chronos-dysts probe embeddings"):
+        embedding_explorer.EmbeddingExplorer(tmp_path)
+    with pytest.raises(FileNotFoundError, match="data_dir=…"):
+        embedding_explorer.EmbeddingExplorer(on_map / "probe", tmp_path / "elsewhere")
+    assert repr(embedding_explorer.explore_embeddings(on_map / "probe", on_map / "data")).startswith("window 0 of 12")

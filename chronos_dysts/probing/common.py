@@ -114,11 +114,17 @@ def family_groups(families: Mapping[str, Sequence[str]],  # of each system
         for other in rest: group[other] = first
     return {system: root(founders[0]) for system, founders in families.items()}
 
-# %% ../../nbs/79_probing.ipynb #ab49ac7a
+# %% ../../nbs/79_probing.ipynb #e6c9c3f6
+def _module(model: torch.nn.Module, name: str) -> torch.nn.Module | None:
+    "The part of a network with this name in `named_modules`, or None."
+    try: return model.get_submodule(name) if name else None
+    except AttributeError: return None
+
+
 def _blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:
     "The stack of blocks whose states are looked at: the encoder's, or in another architecture the one with the most weights."
+    if isinstance(blocks := _module(model, "encoder.block"), torch.nn.ModuleList) and len(blocks): return "encoder.block", blocks
     stacks = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module)}
-    if "encoder.block" in stacks: return "encoder.block", stacks["encoder.block"]
     outer = {name: stack for name, stack in stacks.items() if "decoder" not in name and not any(name.startswith(f"{other}.") for other in stacks)}
     if not outer: raise ValueError(f"{type(model).__name__} has no stack of blocks: name the modules whose states you want")
     name = max(outer, key=lambda name: sum(p.numel() for p in outer[name].parameters()))
@@ -130,15 +136,15 @@ def layers(forecaster: ChronosForecaster) -> list[str]:
     name, blocks = _blocks(forecaster.model)
     found = ["input", *(f"{name}.{i}" for i in range(len(blocks)))]
     last = f"{name.rpartition('.')[0]}.final_layer_norm"
-    return found + [last] * (last in dict(forecaster.model.named_modules()))
+    return found + [last] * (_module(forecaster.model, last) is not None)
 
 
 def check_layers(forecaster: ChronosForecaster, names: str | Sequence[str] | None) -> list[str]:
     "Names of layers as a list (None: all of `layers`); `ValueError` that lists those there are for one that does not exist."
     if names is None: return layers(forecaster)
-    names, modules = [names] if isinstance(names, str) else list(names), dict(forecaster.model.named_modules())
+    names = [names] if isinstance(names, str) else list(names)
     for name in names:
-        if name != "input" and (name not in modules or not name):
+        if name != "input" and _module(forecaster.model, name) is None:
             raise ValueError(f"{forecaster.name} ({forecaster.family}) has no layer {name!r}: its layers are {', '.join(layers(forecaster))}; other modules go by their names in named_modules()")
     return names
 
@@ -164,7 +170,7 @@ def states(forecaster: ChronosForecaster,
     if forecaster.standardise: x = Standardiser.of(x).apply(x)
     batch, dim, time = x.shape
     values, found, handles = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(forecaster.model.device), {}, []
-    modules, count = dict(forecaster.model.named_modules()), context_tokens(forecaster, time)
+    count = context_tokens(forecaster, time)
 
     def keep(name: str, state: Any) -> None:
         while not isinstance(state, torch.Tensor): state = state[0]
@@ -174,7 +180,7 @@ def states(forecaster: ChronosForecaster,
 
     for name in names:
         if name == "input": hook = _blocks(forecaster.model)[1][0].register_forward_pre_hook(lambda _, args, kwargs: keep("input", args[0] if args else kwargs["hidden_states"]), with_kwargs=True)
-        else: hook = modules[name].register_forward_hook(lambda _, args, output, name=name: keep(name, output))
+        else: hook = _module(forecaster.model, name).register_forward_hook(lambda _, args, output, name=name: keep(name, output))
         handles.append(hook)
     try: _encode(forecaster, values)
     finally:
