@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from chronos import BaseChronosPipeline
+from omegaconf import OmegaConf
 from rich.console import Console
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from chronos_dysts import models, training
-from chronos_dysts.cli import main
+from chronos_dysts.cli import compose, main
 from chronos_dysts.store import Trajectory, open_store, write_json, write_trajectory
 from chronos_dysts.tokenizers import QuantileBins, make_tokenizer, tokenizer_of
 from chronos_dysts.training import COMPLETE, ChronosTrainer, Stopped, TrainConfig, last_checkpoint, train
@@ -347,6 +348,11 @@ def test_a_tokenizer_is_trained_with_saved_and_read_back(tokenizer, data_dir, tm
         used = torch.bincount(tokens.flatten(), minlength=64)[2:] / tokens.numel()
         assert code.is_learnt and float(-(used * used.clamp(min=1e-9).log2()).sum()) > 5.3  # of 5.95 bits
         assert not torch.allclose(code.centers, QuantileBins(even=0.1, n_tokens=64).centers, atol=0.05)
+
+
+@pytest.mark.parametrize("word, tokenizer", [("quantile", "quantile"), ("{kind: quantile, even: 0.1}", {"kind": "quantile", "even": 0.1}), ("{low_limit: -5}", {"low_limit": -5}), ("{}", {})])
+def test_a_tokenizer_on_the_command_line(word, tokenizer):
+    assert TrainConfig.from_mapping(OmegaConf.to_container(compose("train", [f"tokenizer={word}", "family=chronos-t5"]))).tokenizer == tokenizer
 
 
 @pytest.mark.parametrize("tokenizer, n_tokens", [("quantile", 64), ("two-level", 34), ({"kind": "mean-scale", "low_limit": -5, "high_limit": 5}, 96)])

@@ -31,7 +31,7 @@ from chronos_dysts.generation import generate
 from chronos_dysts.models import model_inputs
 from chronos_dysts.store import open_store, write_json
 from chronos_dysts.systems import split_systems
-from chronos_dysts.tokenizers import Tokenizer, tokenizer_of
+from chronos_dysts.tokenizers import MeanScaleBins, Tokenizer, tokenizer_of
 from chronos_dysts.training import train
 from chronos_dysts.windows import StoreSource
 
@@ -48,21 +48,24 @@ REFERENCE = "mean-scale ±15, 514"
 SEEDS = (0, 1, 2)
 PROTOCOL = Protocol(context_length=CONTEXT, prediction_length=HORIZON, horizons=(8, 32), n_windows=3, metrics=("smape100", "mae", "vpt_periods", "wql"), seed=0)
 SAMPLES = 8
+FAR = 100.0  # deviations
 
 
 def widths(code: Tokenizer, scale: torch.Tensor) -> torch.Tensor:
-    """The widths of the bins in deviations of a context that is standardised, (rows, bin); a quantile bin ends half-way to the next. Of two levels all are equal."""
-    if code.tokens_per_step == 2: return torch.full((len(scale), 1), (code.high_limit - code.low_limit) / code.size**2)
-    edges = (code.centers[1:] + code.centers[:-1]) / 2
-    width = torch.cat([edges[:1] - code.centers[:1], edges.diff(), code.centers[-1:] - edges[-1:]])
-    width[0], width[-1] = 2 * width[0], 2 * width[-1]
-    return width * (scale[:, None] if scale.ndim == 1 else scale[:, 1:])
+    """The widths of the bins in deviations of a context that is standardised, (rows, bin): they meet half-way between the centers, and the outermost reach to `FAR`, for what lies beyond the limits is written with them. Of two levels a bin is a pair."""
+    unit = scale[:, None] if scale.ndim == 1 else scale[:, 1:]
+    if code.tokens_per_step == 2:
+        edges = torch.linspace(code.low_limit, code.high_limit, code.size**2 + 1)[1:-1]
+    else:
+        edges = (code.centers[1:] + code.centers[:-1]) / 2
+    edges = edges * unit
+    return torch.cat([edges[:, :1] + FAR, edges.diff(), FAR - edges[:, -1:]], 1)
 
 
 @torch.no_grad()
-def log_density(model, source, trajectories, batches: int) -> dict[str, float]:
-    """Mean over a window of the log density (nats a step, in deviations of the context) of what came given all before; of each system the mean."""
-    code, found = tokenizer_of(model.config.chronos_config), {}
+def log_density(model, source, trajectories, batches: int) -> tuple[dict[str, float], float]:
+    """Mean over a window of the log density (nats a step, in deviations of the context) of what came given all before; of each system the mean; and the share of targets in the outermost bins."""
+    code, found, outside = tokenizer_of(model.config.chronos_config), {}, []
     for step in range(batches):
         batch = source.batch(step)
         inputs = model_inputs(model, batch, code)
@@ -73,13 +76,13 @@ def log_density(model, source, trajectories, batches: int) -> dict[str, float]:
             logits[:, place::each, :allowed.start], logits[:, place::each, allowed.stop:] = -torch.inf, -torch.inf
         p = logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
         p = p.unflatten(1, (-1, each)).sum(-1)
-        width = widths(code, code.scale(batch["context"]))
-        if each == 1:
-            index = (labels - code.n_special_tokens - (1 if code.chronos_class == "MeanScaleUniformBins" else 0)).clamp(min=0)
-            p = p - width.gather(1, index).log()
-        else: p = p - width.log()
+        number = labels - code.n_special_tokens
+        if each == 2: number = number[:, ::2] * code.size + number[:, 1::2] - code.size
+        elif isinstance(code, MeanScaleBins): number = number - 1  # its first token is never written
+        p = p - widths(code, code.scale(batch["context"])).gather(1, number).log()
+        outside.append(float(((number == 0) | (number == len(code.centers) ** each - 1)).float().mean()))
         for index, value in zip(batch["trajectory"].tolist(), p.mean(1).tolist()): found.setdefault(trajectories[index].system, []).append(value)
-    return {name: round(float(np.mean(values)), 4) for name, values in sorted(found.items())}
+    return {name: round(float(np.mean(values)), 4) for name, values in sorted(found.items())}, round(float(np.mean(outside)), 5)
 
 
 def flops(kind: str, n_tokens: int) -> int:
@@ -124,19 +127,19 @@ def main():
         for arm in args.arms:
             name, (kind, n_tokens) = f"{'random: ' if args.random else ''}{arm}/{seed}", ARMS[arm]
             start = dict(family="chronos-t5", size="nano") if args.random else dict(model_id=BASE)
-            if name in done["runs"]:
+            if name in done["runs"] and "outside" in done["runs"][name]:
                 continue
             steps, began = round((RANDOM_STEPS if args.random else STEPS) * counted[REFERENCE] / counted[arm]), time.process_time()
             result = train(start | dict(n_tokens=n_tokens, tokenizer=kind, data_dir=str(args.corpora / "train"), output_dir=str(args.runs), run_name=f"{'random' if args.random else 'base'}-{kind}-{n_tokens}-{seed}", seed=seed, context_length=CONTEXT, prediction_length=HORIZON,
-                                average=0.98, validation=dict(every=0), train=dict(max_steps=steps, save_steps=10_000, logging_steps=50, per_device_train_batch_size=ROWS)), console)
-            seconds, model = time.process_time() - began, models.load_model(result.directory).eval()
+                                        average=0.98, validation=dict(every=0), train=dict(max_steps=steps, save_steps=10_000, logging_steps=50, per_device_train_batch_size=ROWS)), console)
+            model = models.load_model(result.directory).eval()
             model.config.chronos_config["top_k"] = 0
-            began = time.process_time()
-            done["scores"][name] = scores(models.forecaster(model, name, n_samples=SAMPLES), held_out)
-            density = log_density(model, judged, held_out, 4)
-            done["runs"][name] = {"steps": steps, "gflop_a_step": round(counted[arm] / 1e9, 3), "weights": model.num_parameters(), "seconds": round(seconds, 1), "judged_in": round(time.process_time() - began, 1), "losses": result.losses, "log_density": density}
+            run = done["runs"].setdefault(name, {"steps": steps, "gflop_a_step": round(counted[arm] / 1e9, 3), "weights": model.num_parameters(), "seconds": round(time.process_time() - began, 1), "losses": result.losses})
+            if name not in done["scores"]:
+                done["scores"][name] = scores(models.forecaster(model, name, n_samples=SAMPLES), held_out)
+            run["log_density"], run["outside"] = log_density(model, judged, held_out, 4)
             write_json(done | environment(), RESULTS)
-            console.print(f"{name}: {np.mean(list(density.values())):.3f} nats, {seconds:.0f} s", highlight=False)
+            console.print(f"{name}: {np.mean(list(run['log_density'].values())):.3f} nats, {run['seconds']:.0f} s", highlight=False)
 
 
 if __name__ == "__main__":
