@@ -805,7 +805,7 @@ class ForecastExplorer(Explorer):
 
 def explore_forecast(system: str = "Lorenz",
                      forecasters: Sequence[Forecaster | str] = ("parroting",),  # baselines by name, or anything that forecasts
-                     model_id: str | None = None,  # a model besides: a checkpoint directory or a hub name
+                     model_id: str | None = "chronos-dysts-nano",  # a model besides: a checkpoint directory or a hub name; None: none
                      ) -> ForecastExplorer:
     "Move a context along a trajectory and see forecasts from there beside the truth. Returns what is chosen. Raises `ValueError` for names that are none, and as `models.load` does."
     found = list(forecasters)

@@ -3,11 +3,12 @@
     nice -n 10 python tools/nano_results.py                    # the model that ships; some minutes on one core
     nice -n 10 python tools/nano_results.py --model runs/nano/final --side validation   # while choosing: the validation families instead
 
-One run on the twenty flows of `panda20`: windows of its protocol (errors at horizons of 64 … 512 steps, valid prediction time in Lyapunov times), rollouts of 4,096 steps (D_stsp and D_H, beside the floor of another trajectory of the
+One run on the twenty flows of `panda20`: windows of its protocol (errors at horizons of 64 … 512 steps, valid prediction time in Lyapunov times), the same windows seen with noise, rollouts of 4,096 steps (D_stsp and D_H, beside the floor of another trajectory of the
 same flow), and the published test series of dysts beside the published NBEATS. Medians over systems with bootstrap intervals, and paired comparisons with parroting on the same windows.
 """
 
 import argparse
+import hashlib
 import os
 import platform
 import time
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("smape100", "mae", "wql", "coverage80", "vpt_lyapunov", "vpt_periods")
 HORIZONS = (64, 128, 256, 512)
 ROLLOUT, ROLLOUT_SEED = 4096, 7
+NOISE = (0.001, 0.01, 0.05)  # standard deviations
 PANDA = 27.6  # median sMAPE100 at horizon 128 as published, on test trajectories of its own
 
 
@@ -47,6 +49,25 @@ def windows(forecasters, systems, folder, context):
     spec = replace(PROTOCOLS["panda20"].spec, systems=tuple(systems))
     protocol = Protocol.named("panda20", metrics=METRICS, horizons=HORIZONS, context_length=context)
     return evaluate(forecasters, spec.store(folder / "panda20"), protocol, keep=None)
+
+
+class Noisy:
+    """A forecaster that sees contexts with white noise, the same for all."""
+
+    def __init__(self, forecaster, scale):
+        self.forecaster, self.scale, self.name = forecaster, scale, f"{forecaster.name} at {scale}"
+
+    def forecast(self, context, prediction_length):
+        context = np.asarray(context, float)
+        rng = np.random.default_rng(np.frombuffer(hashlib.blake2b(context.tobytes(), digest_size=16).digest(), np.uint32))
+        return self.forecaster.forecast(context + self.scale * context.std(-1, keepdims=True) * rng.standard_normal(context.shape), prediction_length)
+
+
+def noise(forecasters, systems, folder, context):
+    """Rows of the same windows at 128 steps, seen with noise; the truth is without."""
+    spec = replace(PROTOCOLS["panda20"].spec, systems=tuple(systems))
+    protocol = Protocol(context_length=context, prediction_length=128, horizons=(128,), n_windows=20, metrics=("smape100",))
+    return evaluate({f"{name} at {scale}": Noisy(forecaster, scale) for scale in NOISE for name, forecaster in forecasters.items()}, spec.store(folder / "panda20"), protocol)
 
 
 def rollouts(forecasters, systems, folder, context):
@@ -82,7 +103,7 @@ def main():
     parser.add_argument("--side", choices=("test", "validation"), default="test")
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--data-dir", type=Path, default=Path("corpora/panda20"))
-    parser.add_argument("--parts", nargs="+", default=["windows", "rollouts", "published"])
+    parser.add_argument("--parts", nargs="+", default=["windows", "noise", "rollouts", "published"])
     parser.add_argument("--others", nargs="*", default=[], help="name=checkpoint of further models, on the windows")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -98,13 +119,16 @@ def main():
         rows = windows(ours | simple | others, systems, args.data_dir, args.context)
         result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
                              "per_system": lines(rows[(rows.metric == "smape100") & (rows.horizon == 128)].groupby(["system", "forecaster"], sort=False)["value"].mean().unstack().reset_index())}
+    if "noise" in args.parts:
+        rows = noise(ours | simple, systems, args.data_dir, args.context)
+        result["noise"] = {"scales": NOISE, "summary": lines(summarise(rows))}
     if "rollouts" in args.parts:
         rows = rollouts(ours | {"nano, greedy": models.forecaster(model, "greedy", rollout="greedy")} | simple, systems, args.data_dir, args.context)
         result["rollouts"] = {"steps": ROLLOUT, "seed": ROLLOUT_SEED, "trajectories": 2, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows))}
     if "published" in args.parts: result["published"] = published(ours | simple, list(systems))
     result |= {"processor": processor(), "seconds": round(time.process_time() - began), "python": platform.python_version(), "versions": models.versions() | {"dysts": version("dysts")}}
     if args.output or args.side == "test": write_json(result, args.output or ROOT / "nbs" / "results" / "nano.json")
-    for part in ("windows", "rollouts"):
+    for part in ("windows", "noise", "rollouts"):
         for line in result.get(part, {}).get("summary", []):
             print(part, *(line[key] for key in ("metric", "horizon", "forecaster", "median", "low", "high")))
     for series, found in result.get("published", {}).items():
