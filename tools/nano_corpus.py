@@ -3,7 +3,7 @@
     nice -n 10 python tools/nano_corpus.py       # some minutes on one core; killed at any moment, it goes on
     chronos-dysts train experiment=nano
 
-Training side: the flows that the split `panda20` leaves to train on, and those systems of nbs/results/archive.jsonl, bred by `chronos-dysts discover`, that descend from no other founders. Validation
+Training side: the flows that the split `panda20` leaves to train on, and those systems of nbs/results/nano_systems.jsonl: bred by `chronos-dysts discover`, they descend from no other founders. Validation
 side: the split's validation flows. The twenty flows of `panda20` and their families are on neither. Each shard has one system at one rate, log-uniform between 10 and 120 points a period.
 """
 
@@ -21,12 +21,12 @@ import numpy as np
 
 from chronos_dysts import attractors
 from chronos_dysts.attractors import DEFAULT_TESTS, validate
-from chronos_dysts.generation import processor
+from chronos_dysts.generation import processor, read_systems
 from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
 from chronos_dysts.store import Trajectory, write_json, write_trajectory
-from chronos_dysts.systems import PANDA20, System, get_system, perturb_parameters, split_systems, stream_key
+from chronos_dysts.systems import PANDA20, get_system, perturb_parameters, split_systems, stream_key
 
-ROOT = Path(__file__).resolve().parent.parent
+BRED_SYSTEMS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "nano_systems.jsonl"
 SEED, LENGTH, RATES, PERTURBATION, TOLERANCE, TRANSIENT = 0, 1152, (10.0, 120.0), 0.05, 1e-9, 20
 # shards of each system, and trajectories tried for each
 FLOWS, BRED, VALIDATED = (8, 32), (2, 16), (6, 16)
@@ -44,8 +44,7 @@ def systems():
     """The systems of either side, with the shards and the trajectories of each."""
     split = split_systems(scheme="panda20")
     others = families(split.validation) | families(split.test) | families(PANDA20)
-    bred = [System.from_json(json.dumps(json.loads(line)["system"])) for line in (ROOT / "nbs" / "results" / "archive.jsonl").read_text().splitlines() if line.strip()]
-    train = [(get_system(name), *FLOWS) for name in split.train] + [(system, *BRED) for system in bred if not others & set(system.families)]
+    train = [(get_system(name), *FLOWS) for name in split.train] + [(system, *BRED) for system in read_systems(BRED_SYSTEMS)]
     assert not others & {family for system, *_ in train for family in system.families}
     return {"train": train, "validation": [(get_system(name), *VALIDATED) for name in split.validation]}
 

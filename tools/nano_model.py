@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chronos_dysts import models
 from chronos_dysts.architecture import LONGEST
-from chronos_dysts.generation import processor
+from chronos_dysts.generation import processor, read_systems
 from chronos_dysts.store import write_atomically
 from chronos_dysts.systems import catalogue, get_system
 
@@ -22,7 +22,7 @@ NAME, PLACE = "chronos-dysts-nano", ROOT / "chronos_dysts" / "data" / "models" /
 
 def families(systems):
     """The founders of what was trained on."""
-    bred = {entry["system"]["name"]: entry["system"]["families"] for entry in map(json.loads, (ROOT / "nbs" / "results" / "archive.jsonl").read_text().splitlines())}
+    bred = {system.name: system.families for system in read_systems(ROOT / "nbs" / "results" / "nano_systems.jsonl")}
     return sorted({family for name in systems for family in (get_system(name).families if name in catalogue() else bred[name])})
 
 
