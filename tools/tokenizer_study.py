@@ -130,11 +130,11 @@ def main():
             if name in done["runs"] and "outside" in done["runs"][name]:
                 continue
             steps, began = round((RANDOM_STEPS if args.random else STEPS) * counted[REFERENCE] / counted[arm]), time.process_time()
-            result = train(start | dict(n_tokens=n_tokens, tokenizer=kind, data_dir=str(args.corpora / "train"), output_dir=str(args.runs), run_name=f"{'random' if args.random else 'base'}-{kind}-{n_tokens}-{seed}", seed=seed, context_length=CONTEXT, prediction_length=HORIZON,
+            result = train(start | dict(n_tokens=n_tokens, tokenizer=kind, data_dir=str(args.corpora / "train"), output_dir=str(args.runs), run_name=f"{'random' if args.random else 'base'}-{kind}-{n_tokens}-{steps}-{seed}", seed=seed, context_length=CONTEXT, prediction_length=HORIZON,
                                         average=0.98, validation=dict(every=0), train=dict(max_steps=steps, save_steps=10_000, logging_steps=50, per_device_train_batch_size=ROWS)), console)
             model = models.load_model(result.directory).eval()
             model.config.chronos_config["top_k"] = 0
-            run = done["runs"].setdefault(name, {"steps": steps, "gflop_a_step": round(counted[arm] / 1e9, 3), "weights": model.num_parameters(), "seconds": round(time.process_time() - began, 1), "losses": result.losses})
+            run = done["runs"].setdefault(name, {"steps": steps, "gflop_a_step": round(counted[arm] / 1e9, 3), "weights": model.num_parameters(), "seconds": round(time.process_time() - began, 1) if result.samples_per_second else None, "losses": result.losses})
             if name not in done["scores"]:
                 done["scores"][name] = scores(models.forecaster(model, name, n_samples=SAMPLES), held_out)
             run["log_density"], run["outside"] = log_density(model, judged, held_out, 4)
