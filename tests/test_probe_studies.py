@@ -226,6 +226,14 @@ def test_overlap_is_one_for_a_copy_only():
     np.testing.assert_allclose(np.abs(np.fft.rfft(surrogates)), np.broadcast_to(np.abs(np.fft.rfft(context)), surrogates.shape[:2] + (51,)), rtol=1e-6, atol=1e-6)
 
 
+def test_a_model_whose_attention_cannot_be_read_is_looked_at_otherwise(tiny, data_dir, tmp_path, monkeypatch):
+    def unreadable(model): raise ValueError("Model has no attention with projections q, k, v and o, so its maps cannot be read")
+    monkeypatch.setattr(tokens, "_attentions", unreadable)
+    result = tokens.run_tokens(dict(model_id=str(tiny["chronos-bolt"]), data_dir=str(data_dir), output_dir=str(tmp_path / "out"), systems=["Halvorsen"], n_trajectories=1, prediction_length=8, steps=2, n_windows=3, n_surrogates=2), QUIET)
+    assert any(sentence.startswith("Attention is left out: Model has no attention") for sentence in result["summary"]) and not (tmp_path / "out" / "heads.parquet").exists()
+    with pytest.raises(ValueError, match="no attention with projections"): tokens.attention_maps(models.load(tiny["chronos-bolt"]), np.random.default_rng(0).normal(size=(1, 1, 64)))
+
+
 # ---- forgetting ----
 
 def test_the_suite_is_not_what_is_trained_on():
@@ -254,6 +262,15 @@ def test_scores_by_hand():
     assert last.loss == pytest.approx(np.abs(truth - context[-1]).mean()) and last["size"] == pytest.approx(truth.mean())
     assert np.allclose(rows[rows.series == 0].mase, rows[rows.series == 1].mase), "no unit"
     with pytest.raises(ValueError, match="too few"): forgetting.measure(Seasonal(1), [replace(dataset, n_windows=6)], 20)
+
+
+def test_windows_do_not_depend_on_what_a_model_reads(tiny):
+    rng = np.random.default_rng(0)
+    dataset = forgetting.Dataset("d", "g", (rng.normal(size=300).cumsum(), rng.normal(size=120).cumsum()), 1, 8, 2)
+    persistence, model = (forgetting.measure(forecaster, [dataset]) for forecaster in (Seasonal(1), models.load(tiny["chronos-bolt"])))  # one reads all, the other 64 steps
+    assert np.isfinite(forgetting.forgetting(persistence, model)[["ratio", "low", "high"]]).all(axis=None)
+    mae = [rows.mase / rows.loss for rows in (persistence, forgetting.measure(Seasonal(2), [dataset]))]
+    np.testing.assert_allclose(*mae)  # of point forecasts: the scale is that of the window, whoever forecasts
 
 
 def test_ratios_and_their_mean():

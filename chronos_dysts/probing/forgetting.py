@@ -221,7 +221,7 @@ def chaos_gain(before: pd.DataFrame, after: pd.DataFrame,  # of `chaos_scores`
     value, low, high = group_interval(lambda rows: logs[rows].mean(), [group[name] for name in both.system], seed=seed)
     return float(np.exp(value)), float(np.exp(low)), float(np.exp(high))
 
-# %% ../../nbs/84_forgetting.ipynb #71ea05e9
+# %% ../../nbs/84_forgetting.ipynb #a70d3570
 @dataclass(frozen=True)
 class ForgettingConfig(ProbeConfig):
     "The keys of `chronos-dysts probe forgetting`."
@@ -310,7 +310,9 @@ def plot_ratios(table: pd.DataFrame,  # of `ratios`
     ax.axvline(1, color=plots.INK, lw=0.7)
     ax.set_yticks(range(len(table)), table.dataset); ax.invert_yaxis()
     ax.set(xscale="log", xlabel="error after fine-tuning / before")
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}"); ax.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if x in (0.7, 0.8, 0.9, 1.2, 1.5, 2, 3) else "")
+    low, high = ax.get_xlim()
+    ax.set_xticks([x for x in (0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5) if low <= x <= high]); ax.minorticks_off()
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.legend(fontsize=8)
     return figure
 
