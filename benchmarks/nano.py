@@ -1,6 +1,6 @@
 """How long a forecast of chronos-dysts-nano takes beside Chronos-Bolt-tiny and Chronos-T5-tiny: nbs/results/nano_speed.json.
 
-    python benchmarks/nano.py        # a minute on one core
+    python benchmarks/nano.py        # two minutes on one core
 
 A forecast of 512 steps, by its median, of 64 windows of three channels and 512 points; processor time of one thread, the models in turn, the median of some rounds. The others have random weights of the published geometry, which take as
 long. A T5 draws one path, its cheapest answer, and of fewer windows, for its sake. The goal is 20 ms a window.

@@ -717,7 +717,7 @@ def _learning_rate(model: PreTrainedModel, adapters: bool) -> float:
 def _digest(model: PreTrainedModel) -> str:
     "What the weights are."
     digest = hashlib.sha256()
-    for name, x in sorted(model.state_dict().items()): digest.update(name.encode() + x.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, x in sorted(model.state_dict().items()): digest.update(name.encode() + x.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

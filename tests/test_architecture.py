@@ -226,3 +226,35 @@ def test_a_batch_trains_alike(model, lorenz):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.abs().max() > 0 for name, p in made.named_parameters() if "norm.bias" not in name)
     target[0, 5] = 1e6  # a burst outweighs nothing
     assert made(context, groups, target).loss < 20 * first
+
+
+def test_trains_by_the_same_function(lorenz, tmp_path):
+    """Windows of all channels, from a folder of trajectories; a second run of the same configuration has the same weights; adapters train as well."""
+    from rich.console import Console
+
+    from chronos_dysts.store import Trajectory, write_trajectory
+    from chronos_dysts.training import train
+    for k, x in enumerate(lorenz): write_trajectory(Trajectory(x.numpy().astype(np.float32), f"Lorenz/{k}", "Lorenz", {}, np.zeros(3), 0.01, 0.4, 0), tmp_path / "data" / "train" / "Lorenz" / f"{k}_T-400.arrow")
+    config = dict(family="chronos-dysts", size={"d_model": 16, "d_ff": 32, "num_layers": 1}, data_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "runs"), context_length=128, prediction_length=32, validation={"every": 0},
+                  train=dict(max_steps=3, save_steps=3, log_steps=1, per_device_train_batch_size=2))
+    first, second = (train(config | {"run_name": name}, Console(quiet=True)) for name in ("first", "second"))
+    a, b = (models.load_model(result.directory).state_dict() for result in (first, second))
+    assert all(torch.equal(a[name], b[name]) for name in a) and first.losses == second.losses
+    fresh = models.build("chronos-dysts", config["size"], context_length=128, prediction_length=32).state_dict()
+    assert any(not torch.equal(a[name], fresh[name]) for name in a)
+    made = {key: value for key, value in config.items() if key not in ("family", "size")}
+    tuned = train(made | {"model_id": str(first.directory), "run_name": "tuned", "lora": {"rank": 2}}, Console(quiet=True))
+    assert models.load(tuned.directory).forecast(lorenz[..., :128], 40).median.shape == (4, 3, 40)
+    assert models.load_model(tuned.directory).state_dict().keys() == a.keys()
+
+
+def test_the_model_that_ships_beats_parroting_on_flows_it_has_no_relative_of():
+    nano, rows = models.load("chronos-dysts-nano"), []
+    assert nano.context_length == LONGEST and nano.model.num_parameters() < 1e6
+    for name in ("Lorenz", "Rossler", "SprottB"):
+        assert not set(get_system(name).families) & set(nano.made["families"])
+        x = flow(name, 11, 4, 640, 60).numpy()
+        scale = x[..., :512].std(-1, keepdims=True)
+        rows.append([(np.abs(forecaster.forecast(x[..., :512], 128).median - x[..., 512:]) / scale).mean() for forecaster in (nano, ContextParroting())])
+    errors = np.array(rows)
+    assert (errors[:, 0] < 0.5 * errors[:, 1]).all(), errors
