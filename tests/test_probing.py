@@ -197,7 +197,7 @@ def test_memory_is_bounded_by_a_batch(trio, trajectories, tmp_path, monkeypatch)
 
     windows, read = embeddings.spread_windows(trajectories[:4], 64, 200), []
     states = embeddings.states
-    monkeypatch.setattr(embeddings, "states", lambda f, x, names: read.append(len(x)) or states(f, x, names))
+    monkeypatch.setattr(embeddings, "states", lambda f, x, *more: read.append(len(x)) or states(f, x, *more))
     where = embeddings.stream_states(trio["chronos-bolt"], windows, tmp_path, ["input"], batch_size=64)
     file = pa.ipc.open_file(str(where / "00000.arrow"))
     assert [file.get_batch(k).num_rows for k in range(file.num_record_batches)] == read and max(read) == 64 and sum(read) == 800

@@ -114,7 +114,7 @@ def family_groups(families: Mapping[str, Sequence[str]],  # of each system
         for other in rest: group[other] = first
     return {system: root(founders[0]) for system, founders in families.items()}
 
-# %% ../../nbs/79_probing.ipynb #e6c9c3f6
+# %% ../../nbs/79_probing.ipynb #7fcda5cb
 def _module(model: torch.nn.Module, name: str) -> torch.nn.Module | None:
     "The part of a network with this name in `named_modules`, or None."
     try: return model.get_submodule(name) if name else None
@@ -160,8 +160,11 @@ def context_tokens(forecaster: ChronosForecaster, length: int) -> int | None:
 def states(forecaster: ChronosForecaster,
            context: np.ndarray,  # (batch, dim, time); at most the model's context length
            names: str | Sequence[str] | None = None,  # of layers; None: all of `layers`
-           ) -> dict[str, torch.Tensor]:  # (batch, dim, token, width) of each layer, on the model's device
+           reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,  # what is kept of the states of a layer; None: all
+           ) -> dict[str, torch.Tensor]:  # (batch, dim, token, width) of each layer, or what `reduce` makes of it, on the model's device
     """The states of the encoder at the tokens that stand for time, of windows standardised as the model was trained.
+
+    `reduce` is applied while the encoder runs, so that the memory of a layer's states can be used again for the next.
 
     A family that mixes the coordinates before the layer has one state for all of them, dim = 1. Raises `ValueError` for a layer that does not exist or whose output has no tokens.
     """
@@ -176,7 +179,8 @@ def states(forecaster: ChronosForecaster,
         while not isinstance(state, torch.Tensor): state = state[0]
         if state.ndim == 3: state = state.reshape(batch, -1, *state.shape[-2:])
         if state.ndim != 4 or len(state) != batch: raise ValueError(f"what layer {name!r} of {forecaster.name} puts out has shape {tuple(state.shape)}: no states of {batch} windows by coordinate and token")
-        found[name] = state if count is None else state[:, :, :count]
+        state = state if count is None else state[:, :, :count]
+        found[name] = state if reduce is None else reduce(state)
 
     for name in names:
         if name == "input": hook = _blocks(forecaster.model)[1][0].register_forward_pre_hook(lambda _, args, kwargs: keep("input", args[0] if args else kwargs["hidden_states"]), with_kwargs=True)

@@ -68,7 +68,7 @@ def spread_windows(trajectories: Sequence[Trajectory],
             for start in np.linspace(0, trajectories[i].target.shape[1] - context_length, n_windows).round()]
     return Windows(trajectories, context_length, pd.DataFrame(rows, columns=["trajectory", "system", "item_id", "start"]))
 
-# %% ../../nbs/80_embeddings.ipynb #98910f7e
+# %% ../../nbs/80_embeddings.ipynb #ea69d942
 _TOKENS = 2048  # so many tokens at a time: what the encoder makes of them stays in a processor's cache
 
 
@@ -129,14 +129,14 @@ def stream_states(forecaster: ChronosForecaster,
         nonlocal done
         for members in windows.batches(first, last, rows):
             for part in ([members] if batch_size is None else np.split(members, range(batch_size, len(members), batch_size))):
-                yield part, states(forecaster, windows.values(part), names)
+                yield part, states(forecaster, windows.values(part), names, None if per_token else pool)
                 done += len(part)
                 if progress: progress(done)
 
     def pooled(members: np.ndarray, found: Mapping[str, torch.Tensor]) -> pa.RecordBatch:
         places = {name: column.slice(int(members[0]), len(members)) for name, column in about.items()}  # windows of a batch follow each other
         columns = {"window": pa.array(members.astype(np.int32)), **places}
-        return pa.RecordBatch.from_pydict(columns | {name: _lists(pool(state).cpu().numpy()) for name, state in found.items()})
+        return pa.RecordBatch.from_pydict(columns | {name: _lists((pool(state) if per_token else state).cpu().numpy()) for name, state in found.items()})
 
     def each(members: np.ndarray, found: Mapping[str, torch.Tensor]) -> pa.RecordBatch:
         _, dim, count, _ = next(iter(found.values())).shape
