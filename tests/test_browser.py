@@ -20,15 +20,23 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
+
+from chronos_dysts.integration import integrate_ensemble
+from chronos_dysts.probing.embeddings import run_embeddings
+from chronos_dysts.store import Trajectory, write_trajectory
+from chronos_dysts.systems import get_system
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is found on the PATH")]
-EXPLORERS = {  # the call, and the slider to be moved
-    "explore_system": ('explore_system("Lorenz")', "rho"),
-    "explore_augmentations": ('explore_augmentations("Lorenz", "RandomTakensEmbedding")', "embedding_dim"),
-    "explore_forecast": ('explore_forecast("Lorenz", ["parroting", "persistence"])', "start (step)"),
+EXPLORERS = {  # the module, the call, and the slider to be moved
+    "explore_system": ("explorer", 'explore_system("Lorenz")', "rho"),
+    "explore_augmentations": ("explorer", 'explore_augmentations("Lorenz", "RandomTakensEmbedding")', "embedding_dim"),
+    "explore_forecast": ("explorer", 'explore_forecast("Lorenz", ["parroting", "persistence"])', "start (step)"),
+    "explore_embeddings": ("embedding_explorer", 'explore_embeddings("probe")', "across the map"),
 }
 
 
@@ -63,12 +71,22 @@ def free_port():
 # ---- JupyterLab ----
 
 
+def map_of_embeddings(folder):
+    """What `chronos-dysts probe embeddings` writes, of four flows, in the folder `probe`."""
+    for name in ("Lorenz", "Rossler", "Thomas", "Halvorsen"):
+        flow = get_system(name)
+        made = integrate_ensemble(flow, length=1024, points_per_period=30, transient=20)
+        write_trajectory(Trajectory(made.observed()[0].astype(np.float32), f"{name}/0", name, flow.params, made.states[0, :, 0], flow.period / 30, flow.period, 0), folder / "data" / name / "0_T-1024.arrow")
+    run_embeddings(dict(model_id="chronos-dysts-generic-bolt", data_dir=str(folder / "data"), split=None, output_dir=str(folder / "probe"), context_length=256, n_windows=12, probes=[], maps=["pca"]), Console(quiet=True))
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     """A JupyterLab with a notebook for each explorer: its address, to be filled with a name."""
     folder, port = tmp_path_factory.mktemp("lab"), free_port()
-    for name, (call, _) in EXPLORERS.items():
-        cells = [f"from chronos_dysts.explorer import {name}", f"state = {call}", "print('chosen:', state)"]
+    map_of_embeddings(folder)
+    for name, (module, call, _) in EXPLORERS.items():
+        cells = [f"from chronos_dysts.{module} import {name}", f"state = {call}", "print('chosen:', state)"]
         notebook = {"cells": [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": source} for i, source in enumerate(cells)],
                     "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
         (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
@@ -103,7 +121,7 @@ def test_an_explorer_follows_a_slider(name, lab, browser, picture):
     assert image.evaluate("each => each.naturalWidth") > 1000
     picture(page, f"{name}-first")
     before = image.get_attribute("src")
-    slider = page.locator(".widget-hslider", has_text=EXPLORERS[name][1]).first
+    slider = page.locator(".widget-hslider", has_text=EXPLORERS[name][2]).first
     handle = slider.locator(".noUi-handle")
     handle.scroll_into_view_if_needed()
     handle.focus()
@@ -117,12 +135,13 @@ def test_an_explorer_follows_a_slider(name, lab, browser, picture):
         page.wait_for_function("() => [...document.querySelectorAll('.widget-select option')].every(each => /hyperro/i.test(each.innerText))", timeout=10_000)
         page.locator(".widget-select select").select_option(label="HyperRossler")
         page.wait_for_function("() => /HyperRossler/.test([...document.querySelectorAll('.widget-html')].map(each => each.innerText).join())", timeout=20_000)
-    azimuth = page.locator(".widget-hslider", has_text="azimuth").locator(".widget-readout")
-    angle = azimuth.inner_text()
-    page.locator(".widget-play button").first.click()
-    page.wait_for_function("([angle]) => [...document.querySelectorAll('.widget-hslider')].find(each => /azimuth/.test(each.innerText)).querySelector('.widget-readout').innerText !== angle",
-                           arg=[angle], timeout=20_000)
-    page.locator(".widget-play button").first.click()
+    if name != "explore_embeddings":  # a map does not turn
+        azimuth = page.locator(".widget-hslider", has_text="azimuth").locator(".widget-readout")
+        angle = azimuth.inner_text()
+        page.locator(".widget-play button").first.click()
+        page.wait_for_function("([angle]) => [...document.querySelectorAll('.widget-hslider')].find(each => /azimuth/.test(each.innerText)).querySelector('.widget-readout').innerText !== angle",
+                               arg=[angle], timeout=20_000)
+        page.locator(".widget-play button").first.click()
     picture(page, f"{name}-moved")
     assert page.locator(".jp-OutputArea-output[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']").count() == 0
     page.close()
