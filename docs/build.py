@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 from configparser import ConfigParser
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,9 @@ SCRIPTS = {
         "package/es5/output/chtml/fonts/woff-v2/": "mathjax/output/chtml/fonts/woff-v2/",
         "package/es5/input/tex/extensions/": "mathjax/input/tex/extensions/",
     },
-    "@jupyter-widgets/html-manager@1.0.15": {"package/dist/embed.js": "embed.js"},
+    # with the fonts of its icons, which it looks for beside itself
+    "@jupyter-widgets/html-manager@1.0.15": {"package/dist/embed.js": "embed.js", "package/dist/embed.js.LICENSE.txt": "embed.js.LICENSE.txt",
+                                             **{f"package/dist/*.{kind}": "" for kind in ("woff2", "woff", "ttf")}},
 }
 
 
@@ -71,6 +74,16 @@ def process(tree):
     return tree / "_proc"
 
 
+def place(name, files):
+    """Where a file of a package goes: by its own name, by that of its folder, or by a pattern; None where it is not wanted."""
+    for of, to in files.items():
+        if name == of or (of.endswith("/") and name.startswith(of)):
+            return to + name[len(of) :]
+        if fnmatch(name, of):
+            return to + Path(name).name
+    return None
+
+
 def fetch_scripts(static, cache, wanted):
     """Lay the scripts of the npm packages `wanted` into `static`; says what could not be had."""
     npm = shutil.which("npm")
@@ -84,7 +97,7 @@ def fetch_scripts(static, cache, wanted):
             continue
         with tarfile.open(archive) as tar:
             for member in tar.getmembers():
-                target = next((to + member.name[len(of) :] for of, to in files.items() if member.name.startswith(of)), None)
+                target = place(member.name, files)
                 if target and member.isfile():
                     path = static / target
                     path.parent.mkdir(parents=True, exist_ok=True)

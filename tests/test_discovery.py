@@ -19,7 +19,7 @@ from chronos_dysts.generation import GenerationConfig, generate, read_systems
 from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
 from chronos_dysts.lyapunov import lyapunov_spectrum
 from chronos_dysts.store import open_store, read_manifest, verify
-from chronos_dysts.systems import System, catalogue, get_system, split_systems
+from chronos_dysts.systems import PANDA20, System, catalogue, get_system, split_systems
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).resolve().parent.parent
@@ -237,7 +237,7 @@ def test_recipes_are_configurations_of_their_commands(name):
     from chronos_dysts.cli import compose
 
     config = GenerationConfig.from_mapping(OmegaConf.to_container(compose("generate", (), name)))
-    assert config.data_dir == f"corpora/{name}"
+    assert config.data_dir == ("corpora/nano-bred" if name == "nano" else f"corpora/{name}")
     if name == "panda-like":
         assert config.length / config.points_per_period == 40 and config.scheme == "panda20"
         sides = {split: [system.name for system in systems] for split, systems in replace(config, skew=replace(config.skew, n_pairs=40)).split_of_systems().items()}
@@ -245,3 +245,4 @@ def test_recipes_are_configurations_of_their_commands(name):
     if name == "nano":
         bred = DiscoveryConfig.from_mapping(OmegaConf.to_container(compose("discover", (), name)))
         assert bred.output_dir == config.archive
+        assert bred.scheme == "panda20" and not {family for founder in bred.chosen_founders() for family in founder.families} & {family for flow in PANDA20 for family in get_system(flow).families}
