@@ -185,6 +185,10 @@ class ChronosTrainer(Trainer):
             for name, p in self.trained.items(): p.copy_(state[f"weights.{name}"])
         self.averaged = {name: state[f"average.{name}"].to(p.device) for name, p in self.trained.items()} if self.average else {}
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        self.accelerator.wait_for_everyone()  # the process that saves the weights puts a new folder in the place of the old
+        super()._save_rng_state(output_dir)
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # other processes write their random state

@@ -299,7 +299,7 @@ def test_two_processes_equal_one(launcher, family, judged_dir, root, tmp_path):
     "The script under both launchers, with averaged weights and validation: weights to 1e-5, the same losses and the same choice; and the windows of two micro-batches accumulated."
     def words(name, rows, steps=1):
         more = ["n_tokens=64"] if family == "chronos-t5" else []
-        return [f"run_name={name}", f"output_dir={tmp_path}", f"data_dir={judged_dir}", f"family={family}", f"size={json.dumps(size_of(family))}", "context_length=32", "prediction_length=16",
+        return [f"run_name={name}", f"output_dir={tmp_path}", f"data_dir={judged_dir}", f"family={family}", "size=" + json.dumps(size_of(family)).replace('"', ""), "context_length=32", "prediction_length=16",
                 "average=0.8", "validation.every=4", "validation.windows=4", "train.max_steps=8", "train.log_steps=2", f"train.per_device_train_batch_size={rows}", f"train.gradient_accumulation_steps={steps}", "train.learning_rate=3e-3", "train.warmup_steps=2", "train.max_grad_norm=0.1", *more]
     script, env = str(root / "scripts" / "train.py"), os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for name, command in (("one", [sys.executable, script, *words("one", 8)]), ("two", [sys.executable, "-m", *LAUNCHERS[launcher], script, *words("two", 4)]), ("accumulated", [sys.executable, "-m", *LAUNCHERS[launcher], script, *words("accumulated", 2, 2)])):
