@@ -35,7 +35,7 @@ from .systems import check_name, stream_key
 # %% auto #0
 __all__ = ['METRICS', 'COLUMNS', 'Scored', 'Metric', 'Protocol', 'evaluate', 'write_rows', 'read_rows', 'per_system', 'summarise',
            'compare', 'Example', 'choose_examples', 'headline', 'write_report', 'EvaluationConfig', 'environment',
-           'run_evaluation', 'trained_systems']
+           'select_stored', 'run_evaluation', 'trained_systems']
 
 # %% ../nbs/70_evaluation.ipynb #eb076a5c
 @dataclass(frozen=True)
@@ -892,14 +892,9 @@ def _stamp(path: str | Path) -> Any:
     return sorted((str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in path.rglob("*") if f.is_file()) if path.is_dir() else str(path)
 
 
-def _select(config: EvaluationConfig) -> tuple[list[Trajectory], list[Any]]:
-    "The trajectories to evaluate on, and what tells whether their files have changed."
-    if config.named_protocol is not None:
-        found = config.protocol.trajectories(config.data_dir)
-        if config.systems is not None:
-            for name in config.systems: check_name(name, {t.system for t in found}, f"system of {config.named_protocol}")
-            found = [t for t in found if t.system in config.systems]
-        return found, [(t.item_id, hashlib.sha256(np.ascontiguousarray(t.target)).hexdigest()) for t in found]
+def select_stored(config: Any,  # with `data_dir`, `split`, `systems` and `n_trajectories` as in `EvaluationConfig`
+                  ) -> tuple[list[Trajectory], list[Any]]:
+    "The stored trajectories that a configuration names, and what tells whether their files have changed. Raises as `open_store`."
     store = open_store(Path(config.data_dir) / config.split if config.split else Path(config.data_dir), config.systems)
     chosen, stamps, count = [], [], {}
     for trajectory, file in zip(store, store.paths):
@@ -908,6 +903,17 @@ def _select(config: EvaluationConfig) -> tuple[list[Trajectory], list[Any]]:
             chosen.append(trajectory)
             stamps.append((trajectory.item_id, file.stat().st_size, file.stat().st_mtime_ns))
     return chosen, stamps
+
+
+def _select(config: EvaluationConfig) -> tuple[list[Trajectory], list[Any]]:
+    "The trajectories to evaluate on, and what tells whether their files have changed."
+    if config.named_protocol is not None:
+        found = config.protocol.trajectories(config.data_dir)
+        if config.systems is not None:
+            for name in config.systems: check_name(name, {t.system for t in found}, f"system of {config.named_protocol}")
+            found = [t for t in found if t.system in config.systems]
+        return found, [(t.item_id, hashlib.sha256(np.ascontiguousarray(t.target)).hexdigest()) for t in found]
+    return select_stored(config)
 
 
 def run_evaluation(config: Mapping[str, Any] | EvaluationConfig,

@@ -23,11 +23,11 @@ from .. import models
 from ..evaluation import environment
 from ..forecasting import Standardiser, check_context
 from ..models import ChronosForecaster
-from ..store import Trajectory, locked, open_store, read_manifest, write_atomically
+from ..store import locked, read_manifest, write_atomically
 from ..systems import check_name, get_system
 
 # %% auto #0
-__all__ = ['FREE', 'ProbeConfig', 'select', 'families_of', 'family_groups', 'layers', 'check_layers', 'context_tokens', 'states',
+__all__ = ['FREE', 'ProbeConfig', 'families_of', 'family_groups', 'layers', 'check_layers', 'context_tokens', 'states',
            'random_twin', 'group_interval', 'Run', 'open_run']
 
 # %% ../../nbs/79_probing.ipynb #37c14867
@@ -77,18 +77,6 @@ class ProbeConfig:
         return {key: value for key, value in json.loads(json.dumps(asdict(self), default=str)).items() if key not in FREE}
 
 # %% ../../nbs/79_probing.ipynb #9dd203e6
-def select(config: ProbeConfig) -> tuple[list[Trajectory], list[Any]]:
-    "The trajectories that a configuration names, and what tells whether their files have changed. Raises as `open_store`."
-    store = open_store(Path(config.data_dir) / config.split if config.split else Path(config.data_dir), config.systems)
-    chosen, stamps, count = [], [], {}
-    for trajectory, file in zip(store, store.paths):
-        count[trajectory.system] = count.get(trajectory.system, 0) + 1
-        if config.n_trajectories is None or count[trajectory.system] <= config.n_trajectories:
-            chosen.append(trajectory)
-            stamps.append((trajectory.item_id, file.stat().st_size, file.stat().st_mtime_ns))
-    return chosen, stamps
-
-
 def families_of(systems: Sequence[str],  # names
                 data_dir: str | Path | None = None,  # a data set whose manifest knows the families of systems that the catalogue does not
                 ) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,8 @@ from .. import models, plots
 from ..forecasting import Standardiser
 from ..lyapunov import lyapunov_spectrum, reference_exponents
 from ..models import ChronosForecaster
-from .common import ProbeConfig, Run, check_layers, context_tokens, families_of, family_groups, group_interval, open_run, random_twin, select, states
+from ..evaluation import select_stored
+from .common import ProbeConfig, Run, check_layers, context_tokens, families_of, family_groups, group_interval, open_run, random_twin, states
 from ..store import Trajectory, write_atomically
 from ..systems import System, check_name, get_system
 
@@ -456,7 +457,7 @@ def run_embeddings(config: Mapping[str, Any] | EmbeddingsConfig,
     """
     config = config if isinstance(config, EmbeddingsConfig) else EmbeddingsConfig.from_mapping(config)
     forecaster = config.load()
-    trajectories, stamps = select(config)
+    trajectories, stamps = select_stored(config)
     length = config.context_length or min(512, forecaster.context_length)
     if length > forecaster.context_length: raise ValueError(f"context_length={length} is more than the {forecaster.context_length} steps that {forecaster.name} reads")
     windows = spread_windows(trajectories, length, config.n_windows)

@@ -17,7 +17,8 @@ from ..baselines import ContextParroting
 from ..forecasting import Forecast, Forecaster, check_context, forecast_in_chunks
 from ..integration import integrate_ensemble, sample_initial_conditions
 from ..lyapunov import largest_lyapunov, reference_exponents
-from .common import ProbeConfig, families_of, family_groups, group_interval, open_run, select
+from ..evaluation import select_stored
+from .common import ProbeConfig, families_of, family_groups, group_interval, open_run
 from .tokens import flow_of
 from ..store import Trajectory
 from ..systems import NUMPY_FUNCTIONS, System, get_system, stream_key
@@ -435,7 +436,7 @@ def _rates(rows: pd.DataFrame, exponents: pd.DataFrame) -> pd.DataFrame:
 def run_error_growth(config: Mapping[str, Any] | ErrorGrowthConfig, console: Any = None) -> dict[str, Any]:
     "The command `probe error_growth`. Raises `ValueError` for bad values, and for trajectories that are too short."
     config = config if isinstance(config, ErrorGrowthConfig) else ErrorGrowthConfig.from_mapping(config)
-    trajectories, stamps = select(config)
+    trajectories, stamps = select_stored(config)
     lengths = _context_lengths(config, trajectories)
     forecasters = [config.load(), ContextParroting()]
     if sum(length <= forecasters[0].context_length for length in lengths) < 1: raise ValueError(f"{config.model_id} reads {forecasters[0].context_length} points, fewer than the shortest of context_lengths={list(lengths)}")

@@ -17,12 +17,12 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from .. import models, plots
-from ..evaluation import Protocol, evaluate, per_system
+from ..evaluation import Protocol, evaluate, per_system, select_stored
 from ..forecasting import Forecaster, forecast_in_chunks
 from ..generic import SYNTHETIC, synthetic_series
 from ..metrics import mase, quantile_loss
 from ..models import ChronosForecaster
-from .common import ProbeConfig, families_of, family_groups, group_interval, open_run, select
+from .common import ProbeConfig, families_of, family_groups, group_interval, open_run
 from ..store import Trajectory
 from ..systems import stream_key
 
@@ -255,7 +255,7 @@ def run_forgetting(config: Mapping[str, Any] | ForgettingConfig, console: Any = 
     "The command `probe forgetting`. Raises `ValueError` for a model without a base, or of another shape than its base."
     config = config if isinstance(config, ForgettingConfig) else ForgettingConfig.from_mapping(config)
     base_id = _base_of(config)
-    trajectories, stamps = ([], []) if config.data_dir is None else select(config)
+    trajectories, stamps = ([], []) if config.data_dir is None else select_stored(config)
     options = dict(n_samples=config.n_samples)
     base, tuned = models.load(base_id, config.device, name="base", **options), config.load(**options)
     if base.family != tuned.family: raise ValueError(f"{config.model_id} is a {tuned.family}, its base {base_id} a {base.family}: nothing was forgotten between them")

@@ -15,7 +15,8 @@ import pandas as pd
 
 from .. import models, plots
 from ..models import ChronosForecaster
-from .common import ProbeConfig, check_layers, families_of, family_groups, group_interval, layers, open_run, random_twin, select, states
+from ..evaluation import select_stored
+from .common import ProbeConfig, check_layers, families_of, family_groups, group_interval, layers, open_run, random_twin, states
 from ..store import Trajectory
 from ..systems import check_name
 
@@ -219,7 +220,7 @@ def run_koopman(config: Mapping[str, Any] | KoopmanConfig,
     """
     config = config if isinstance(config, KoopmanConfig) else KoopmanConfig.from_mapping(config)
     forecaster = config.load()
-    trajectories, stamps = select(config)
+    trajectories, stamps = select_stored(config)
     length = config.context_length or min(256, forecaster.context_length)
     if length > forecaster.context_length: raise ValueError(f"context_length={length} is more than the {forecaster.context_length} steps that {forecaster.name} reads")
     names, gap = check_layers(forecaster, config.layers or layers(forecaster)[-1:]), -(-length // config.stride)

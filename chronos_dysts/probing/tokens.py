@@ -24,7 +24,8 @@ from ..forecasting import LEVELS, Forecaster, Standardiser, check_context
 from ..integration import integrate_ensemble
 from ..lyapunov import tangent_system
 from ..models import ChronosForecaster, model_inputs
-from .common import ProbeConfig, context_tokens, families_of, family_groups, group_interval, open_run, select
+from ..evaluation import select_stored
+from .common import ProbeConfig, context_tokens, families_of, family_groups, group_interval, open_run
 from ..store import Trajectory, read_record
 from ..systems import System, get_system, stream_key
 from ..tokenizers import MeanScaleBins
@@ -435,7 +436,7 @@ def _without(config: TokensConfig, forecaster: ChronosForecaster, trajectories: 
 def run_tokens(config: Mapping[str, Any] | TokensConfig, console: Any = None) -> dict[str, Any]:
     "The command `probe tokens`. Raises `ValueError` for bad values, trajectories that are too short, and a model whose attention cannot be read."
     config = config if isinstance(config, TokensConfig) else TokensConfig.from_mapping(config)
-    trajectories, stamps = select(config)
+    trajectories, stamps = select_stored(config)
     forecaster = config.load(n_samples=config.n_samples)
     length = config.context_length or min(forecaster.context_length, 256)
     if length > forecaster.context_length: raise ValueError(f"context_length={length}, but {config.model_id} reads {forecaster.context_length} steps: lower it")
