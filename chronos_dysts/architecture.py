@@ -23,8 +23,8 @@ from transformers.utils import ModelOutput
 from .forecasting import LEVELS
 
 # %% auto #0
-__all__ = ['MOTIFS', 'SHIFTED', 'MAPS', 'EXPERTS', 'CUTS', 'PATCH', 'READ', 'LONGEST', 'MOST_CHANNELS', 'Units', 'bridge',
-           'decorrelation_steps', 'motif_distances', 'analogues', 'MapSpec', 'maps', 'Opinions', 'consult',
+__all__ = ['MOTIFS', 'SHIFTED', 'MAPS', 'EXPERTS', 'CUTS', 'PATCH', 'READ', 'LONGEST', 'MOST_CHANNELS', 'CROPS', 'Units',
+           'bridge', 'decorrelation_steps', 'motif_distances', 'analogues', 'MapSpec', 'maps', 'Opinions', 'consult',
            'DystsConfig', 'DystsOutput', 'DystsModel', 'DystsPipeline', 'roll']
 
 # %% ../nbs/48_architecture.ipynb #944fb620
@@ -187,7 +187,9 @@ def maps(x: Tensor,  # (window, channel, time), float64
     moment = torch.stack([rows[:, p].transpose(1, 2) @ change[:, p] for p in pieces], 1).cumsum(1)
     held_down = gram[:, :, None] + ridges[:, None, None] * torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     factor, failed = torch.linalg.cholesky_ex(held_down)
-    weights = torch.cholesky_solve(moment[:, :, None].expand(-1, -1, len(ridges), -1, -1), factor)  # (window, cut, ridge, feature, channel)
+    # two triangular solves; a Cholesky solve of a batch is a loop on a GPU
+    half = torch.linalg.solve_triangular(factor, moment[:, :, None].expand(-1, -1, len(ridges), -1, -1), upper=False)
+    weights = torch.linalg.solve_triangular(factor.mT, half, upper=True)  # (window, cut, ridge, feature, channel)
     weights = torch.where((failed == 0)[..., None, None], weights, 0).nan_to_num(0, 0, 0)
     left = (rows[:, None] @ weights[:, -1] - change[:, None]).square().sum((-2, -1)) / change.square().sum((-2, -1)).clamp(min=1e-12)[:, None]
 
@@ -278,6 +280,7 @@ def consult(x: Tensor,  # (window, channel, time), in units of the context, brid
 # %% ../nbs/48_architecture.ipynb #f60d84c4
 READ = 512  # steps that the transformer reads; the experts read all
 LONGEST, MOST_CHANNELS = 2048, 16  # context and channels that are supported
+CROPS = (96, 160, 256, 512, 512, 512, 1024, 2048)  # steps of the context that a batch learns from
 _FEATURES = 6  # numbers that a horizon token gets about an expert
 
 
@@ -430,7 +433,18 @@ class DystsModel(PreTrainedModel):
         back = torch.cat([rows for rows, _ in parts]).argsort()
         return Opinions(*(torch.cat([getattr(said, name) for _, said in parts])[back] for name in ("paths", "alive", "errors", "fit")))
 
-    def forward(self, context: Tensor, group_ids: Tensor | None = None, future_target: Tensor | None = None, steps: int | None = None, output_hidden_states: bool = False) -> DystsOutput:
+    def listen(self, context: Tensor, group_ids: Tensor, future_target: Tensor) -> Opinions:
+        "What the experts say to a batch, for `forward(…, opinions=…)`: of one that comes again they need not be asked again. They have nothing to learn."
+        context = context[:, -self._crop(context):] if self.training else context
+        known, units = torch.isfinite(context), Units.of(context)
+        said = self._consult(self._as_read(context, known, units), known, _Places(group_ids), future_target.shape[-1])
+        return Opinions(*(x.float() if x.is_floating_point() else x for x in (said.paths, said.alive, said.errors, said.fit)))
+
+    @staticmethod
+    def _as_read(context: Tensor, known: Tensor, units: Units) -> Tensor:
+        return bridge(torch.where(units.still & known, 0, (context - units.mean) / units.scale), known)
+
+    def forward(self, context: Tensor, group_ids: Tensor | None = None, future_target: Tensor | None = None, steps: int | None = None, output_hidden_states: bool = False, opinions: Opinions | None = None) -> DystsOutput:
         steps = steps or (future_target.shape[-1] if future_target is not None else self.config.chronos_config["prediction_length"])
         if steps > self.horizon_patches * PATCH: raise ValueError(f"this model writes at most {self.horizon_patches * PATCH} steps at once, not {steps}")
         if context.shape[-1] > LONGEST: raise ValueError(f"a context of {context.shape[-1]} steps is longer than the {LONGEST} that are supported: cut off its beginning")
@@ -438,8 +452,8 @@ class DystsModel(PreTrainedModel):
         if place.channels > MOST_CHANNELS: raise ValueError(f"a window of {place.channels} channels is more than the {MOST_CHANNELS} that are supported: choose among them, or forecast them in groups")
         if self.training: context = context[:, -self._crop(context):]
         known, units = torch.isfinite(context), Units.of(context)
-        x = bridge(torch.where(units.still & known, 0, (context - units.mean) / units.scale), known)
-        said = self._consult(x, known, place, steps)
+        x = self._as_read(context, known, units)
+        said = self._consult(x, known, place, steps) if opinions is None else opinions
         quantiles, weights, spread, states = self._answer(x.float(), known, place, said, steps)  # (row, level, step), (row, expert, step), (row, step)
         loss = None if future_target is None else self._loss(quantiles, (future_target - units.mean) / units.scale)
         back = lambda values: values.to(context.dtype) * units.scale[..., None] + units.mean[..., None]
@@ -447,10 +461,8 @@ class DystsModel(PreTrainedModel):
 
     @staticmethod
     def _crop(context: Tensor) -> int:
-        "Steps of the context that a batch learns from: half of the batches see less than there is. Their own values decide, so that a batch is always treated alike."
-        shares = (0.2, 0.3, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0)
-        key = int(context.nan_to_num(0).float().contiguous().view(torch.int32).long().sum()) % len(shares)
-        return max(64, int(shares[key] * context.shape[-1]))
+        "Steps of the context that a batch learns from, of `CROPS`. Its own values decide, so that a batch is always treated alike."
+        return CROPS[int(context.nan_to_num(0).float().contiguous().view(torch.int32).long().sum()) % len(CROPS)]
 
     def _answer(self, x: Tensor, known: Tensor, place: _Places, said: Opinions, steps: int) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         rows, patches, errors = len(x), said.errors.shape[-1], said.errors.float()

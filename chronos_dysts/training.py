@@ -38,6 +38,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from . import __version__, augmentations, models
+from .architecture import DystsModel
 from .fresh import affordable
 from .generic import generic_source, synthetic_series
 from .lora import add_lora, check_lora, merged
@@ -70,31 +71,38 @@ class _MicroBatches:
         batch = self.trainer.source.batch(number, self.trainer.args.process_index, self.trainer.args.world_size)
         return {name: x.pin_memory() if x.device.type == "cpu" else x for name, x in batch.items()} if self.trainer.args.device.type == "cuda" else batch
 
+    def _again(self, number: int) -> int:
+        "Which of the batches that come again and again is micro-batch `number`: all of them once, in an order drawn anew, then all again."
+        turn, place = divmod(number, self.trainer.batches)
+        return int(np.random.default_rng(np.random.SeedSequence([self.trainer.args.seed, stream_key("batches that come again"), turn])).permutation(self.trainer.batches)[place])
+
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         trainer = self.trainer
-        number = trainer.state.global_step * trainer.args.gradient_accumulation_steps
-        ahead = deque(self.pool.submit(self._make, number + k) for k in range(AHEAD))
-        number += AHEAD
+        first, ahead = trainer.state.global_step * trainer.args.gradient_accumulation_steps, deque()
+        numbers = (self._again(n) if trainer.batches else n for n in itertools.count(first))
         while True:
+            while len(ahead) <= AHEAD:
+                number = next(numbers)
+                ahead.append((number, None if number in trainer.kept else self.pool.submit(self._make, number)))
+            number, batch = ahead.popleft()
             began = time.perf_counter()
-            batch = ahead.popleft().result()
+            batch = trainer.kept[number][0] if batch is None else batch.result()
             trainer.waited += time.perf_counter() - began
-            ahead.append(self.pool.submit(self._make, number))
-            yield batch
-            number += 1
+            yield batch | {"number": torch.tensor(number)} if trainer.batches else batch
 
     def close(self) -> None: self.pool.shutdown(cancel_futures=True)
 
 
 class ChronosTrainer(Trainer):
-    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights; `l2_sp` the strength of the pull to the weights that `model` comes with."
+    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights; `l2_sp` the strength of the pull to the weights that `model` comes with; `batches`, where it is given, so many batches come again and again and are kept on the device."
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, l2_sp: float | None = None, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, l2_sp: float | None = None, batches: int | None = None, **kwargs: Any):
         super().__init__(model=model, args=args, **kwargs)
         # See `models`: no family here normalises its loss by the number of tokens of the whole batch
         self.model_accepts_loss_kwargs = False
         self.source, self.made, self.waited, self.loader = source, dict(made), 0.0, None
         self.validation, self.average = validation, average
+        self.batches, self.kept = batches, {}  # by number, a batch and the arguments of the model
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.averaged = {name: p.detach().clone() for name, p in self.trained.items()} if average else {}
         self.l2_sp, self.start = l2_sp, {name: p.detach().clone() for name, p in self.trained.items()} if l2_sp else {}  # before a checkpoint is loaded to go on from
@@ -110,13 +118,23 @@ class ChronosTrainer(Trainer):
         self.source.close()
 
     def _prepare_inputs(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: x.to(self.args.device, non_blocking=True) for name, x in inputs.items()}
+        return {name: x if name == "number" else x.to(self.args.device, non_blocking=True) for name, x in inputs.items()}
 
     def compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        outputs = model(**model_inputs(self.model, inputs, self.bins))
+        outputs = model(**self._arguments_of(inputs))
         if not torch.isfinite(outputs.loss): self._not_finite(inputs, outputs.loss.item())
         loss = outputs.loss + self.l2_sp / 2 * sum((self.trained[name] - start).square().sum() for name, start in self.start.items()) if self.start else outputs.loss
         return (loss, outputs) if return_outputs else loss
+
+    def _arguments_of(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        "The arguments of the model for a batch; where batches come again they are kept, with what the experts of a chronos-dysts say to it."
+        if not self.batches: return model_inputs(self.model, batch, self.bins)
+        number = int(batch["number"])
+        if number not in self.kept:
+            there = model_inputs(self.model, batch, self.bins)
+            if isinstance(self.model, DystsModel): there["opinions"] = self.model.listen(there["context"], there["group_ids"], there["future_target"])
+            self.kept[number] = batch, there
+        return self.kept[number][1]
 
     def _not_finite(self, inputs: Mapping[str, torch.Tensor], loss: float) -> None:
         "Save what can be looked into, and raise."
@@ -347,6 +365,7 @@ class TrainConfig:
     augment: Mapping[str, Any] = field(default_factory=dict)  # transforms: names, or mappings with _target_ and arguments; probability
     allow_shared_families: bool = False  # train on relatives of test systems, and lose what a test on them is worth
     lora: Mapping[str, Any] = field(default_factory=dict)  # rank: None trains all weights; alpha, dropout, targets
+    batches: int | None = None  # so many different batches, which come again and again and are kept on the device, with what the experts of a chronos-dysts say to them; None: always new ones
     average: float | None = None  # decay of averaged weights, such as 0.999; None: there are none
     l2_sp: float | None = None  # strength of a pull back to the weights of the checkpoint, against forgetting; None: there is none
     validation: Mapping[str, Any] = field(default_factory=dict)  # see VALIDATION
@@ -390,6 +409,7 @@ class TrainConfig:
         if self.lora and self.model_id is None: raise ValueError("lora.rank adapts a checkpoint: give a model_id, or leave lora out to train a new model with all its weights")
         if self.lora and self.tokenizer: raise ValueError("lora.rank with another tokenizer: adapters do not train the embeddings of its tokens; train all weights with it first, or leave tokenizer out")
         if self.average is not None and not 0 < self.average < 1: raise ValueError(f"average={self.average} is the decay of averaged weights: it lies between 0 and 1, such as 0.999; null leaves them out")
+        if self.batches is not None and (not isinstance(self.batches, (int, np.integer)) or self.batches < 1): raise ValueError(f"batches={self.batches!r} is how many different batches there are: a whole number, at least 1; null draws new ones all the time")
         if self.l2_sp is not None:
             if not (self.l2_sp > 0 and math.isfinite(self.l2_sp)): raise ValueError(f"l2_sp={self.l2_sp} is the strength of the pull to the checkpoint's weights: it must be positive, such as 0.01; null leaves it out")
             if self.model_id is None: raise ValueError(f"l2_sp={self.l2_sp} pulls back to the weights of a checkpoint: give a model_id, or leave l2_sp out to train a new model")
@@ -623,7 +643,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
             "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
-            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, **({"l2_sp": config.l2_sp} if config.l2_sp else {}), "validation": validated, "train": config.resolved()["train"]}
+            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, **{name: getattr(config, name) for name in ("l2_sp", "batches") if getattr(config, name)}, "validation": validated, "train": config.resolved()["train"]}
     args = _arguments(config)
     first = args.process_index == 0
     if first: _claim(config, config.identity() | {"data": data["digest"], "model": base, "validated": validated and validated["digest"]})
@@ -646,7 +666,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     signals = _Signals()
     report = _Report(console, config.validation["every"] if validation else None, metric, config.validation["patience"], signals)
     with _quiet_transformers(), signals:
-        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, l2_sp=config.l2_sp, callbacks=[report, *_tensorboard(config)])
+        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, l2_sp=config.l2_sp, batches=config.batches, callbacks=[report, *_tensorboard(config)])
         for callback in (PrinterCallback, ProgressCallback): trainer.remove_callback(callback)
         report.trainer = trainer
         try:
