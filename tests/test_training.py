@@ -734,7 +734,7 @@ def test_batches_that_come_again(family, data_dir, tmp_path, monkeypatch):
     source, seen, original = StoreSource(open_store(data_dir / "train"), 32, 16, 4, 0, channels="joint" if family in ("chronos-2", "chronos-dysts") else "one"), [], ChronosTrainer.compute_loss
 
     def watched(self, model, inputs, *args, **kwargs):
-        seen.append((int(inputs["number"]), inputs["context"].clone()))
+        seen.append((int(self.batch["number"]), inputs["context"].clone()))
         return original(self, model, inputs, *args, **kwargs)
     with monkeypatch.context() as patch:
         patch.setattr(ChronosTrainer, "compute_loss", watched)
@@ -756,9 +756,47 @@ def test_experts_are_asked_once_about_a_batch_that_comes_again(data_dir, tmp_pat
     monkeypatch.setattr(models.DystsModel, "_consult", lambda self, *args: asked.append(1) or consult(self, *args))
     kept, _ = run(configuration(data_dir, tmp_path, "chronos-dysts", "kept", batches=2))
     assert len(asked) == 2
-    monkeypatch.setattr(ChronosTrainer, "_arguments_of", lambda self, batch: models.model_inputs(self.model, batch))
+    monkeypatch.setattr(ChronosTrainer, "_arguments_of", lambda self, inputs: models.model_inputs(self.model, inputs))
     anew, _ = run(configuration(data_dir, tmp_path, "chronos-dysts", "anew", batches=2))
     assert len(asked) == 2 + 8 and equal(weights(kept.directory), weights(anew.directory))
+
+
+@pytest.mark.parametrize("family", ["chronos-t5", "chronos-2"])
+def test_processes_that_make_batches_change_nothing(family, data_dir, tmp_path, monkeypatch):
+    "Not the weights, not after a stop, and not what dropout draws."
+    shaky = dict(size=size_of(family) | {"dropout_rate": 0.3}, augment={"transforms": ["RandomAffineTransform"]})
+    thread, _ = run(configuration(data_dir, tmp_path, family, "thread", **shaky))
+    makers = shaky | {"train": dict(dataloader_num_workers=2)}
+    processes, _ = run(configuration(data_dir, tmp_path, family, "processes", **makers))
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **makers))
+    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **makers))
+    assert again.resumed_from == 3 and equal(weights(thread.directory), weights(processes.directory)) and equal(weights(thread.directory), weights(again.directory))
+
+
+def test_a_t5_gets_its_tokens_with_the_batch(data_dir, tmp_path, monkeypatch):
+    "The same as the model would make, and they take no part in what is saved of a broken step."
+    seen, original = [], ChronosTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        made, ready = models.model_inputs(model, inputs), inputs[training.READY]
+        seen.append(made.keys() == ready.keys() and all(torch.equal(made[name], x) for name, x in ready.items()))
+        return original(self, model, inputs, *args, **kwargs)
+    monkeypatch.setattr(ChronosTrainer, "compute_loss", watched)
+    run(configuration(data_dir, tmp_path, "chronos-t5", min_past=8, train=dict(max_steps=4)))
+    assert seen == [True] * 4
+
+
+def test_a_process_that_makes_batches_tells_its_error(tmp_path):
+    bad = tmp_path / "bad"
+    write_trajectory(Trajectory(np.zeros((3, 300), np.float32), "B/0", "B", {}, np.zeros(3), 0.1, 1.0, 0), bad / "train" / "B" / "0_T-300.arrow")
+    with pytest.raises(ValueError, match="B/0 is constant at 0.0"): run(configuration(bad, tmp_path, augment={"transforms": ["RandomAffineTransform"]}, train=dict(dataloader_num_workers=1)))
+
+
+@pytest.mark.parametrize("train, more, match", [(dict(dataloader_num_workers=-1), {}, "whole number of processes"), (dict(dataloader_num_workers=1), dict(source="online"), "online.workers")])
+def test_processes_that_cannot_make_batches_are_refused(train, more, match, data_dir, tmp_path):
+    with pytest.raises(ValueError, match=match): run(configuration(data_dir, tmp_path, train=train, **more))
 
 
 def test_batches_made_ahead_are_those_of_their_steps(data_dir, tmp_path, monkeypatch):
