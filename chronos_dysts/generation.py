@@ -32,14 +32,15 @@ from .attractors import validate
 from .integration import Ensemble, integrate_ensemble, rough_tolerance, sample_initial_conditions
 from .lyapunov import reference_exponents
 from .skew import Coupling, draw_pairs
-from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, progress_of, read_manifest, read_record,
+from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, progress_of, read_record,
                                  read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
 from .systems import PANDA20, Split, System, catalogue, check_name, delay_systems, get_system, perturb_parameters, split_systems, stream_key
 
 # %% auto #0
 __all__ = ['ARCHIVE', 'GIVE_UP_AFTER', 'SkewConfig', 'GenerationConfig', 'read_systems', 'Piece', 'make_piece', 'processor',
-           'SystemReport', 'finish_system', 'generate', 'certificates', 'reproduce']
+           'SystemReport', 'finish_system', 'generate', 'certify', 'reproduce', 'CertifyConfig', 'ReproduceConfig',
+           'run_certify', 'run_reproduce']
 
 # %% ../nbs/31_generation.ipynb #4f89349f
 @dataclass(frozen=True)
@@ -791,14 +792,16 @@ def _print_summary(reports: Sequence[SystemReport], splits: Mapping, config: Gen
 _CERTIFICATES = "chronos-dysts certificates 1"
 
 
-def certificates(data_dir: str | Path, path: str | Path) -> Path:
+def certify(data_dir: str | Path, path: str | Path) -> Path:
     """Write what it takes to integrate a finished data set again, one compact Parquet file, to `path`: of each system its record, and of its trajectories the parameters, the raw
     state (or past) at the first point, and the times, all in double precision.
 
     Raises FileNotFoundError where there is no data set, ValueError where it is not finished or damaged.
     """
     data_dir, rows = Path(data_dir), []
-    manifest = read_manifest(data_dir)["split"] and read_record(data_dir / MANIFEST)
+    if not (data_dir / MANIFEST).exists():
+        raise FileNotFoundError(f"{data_dir} has no {MANIFEST}: it is no data set, or the job that made it did not start")
+    manifest = read_record(data_dir / MANIFEST)
     for name in sorted(name for names in manifest["split"].values() for name in names):
         if not (data_dir / "systems" / f"{name}.json").exists():
             raise ValueError(f"{name} of {data_dir} has no record, the job was not finished: the same chronos-dysts generate carries on")
@@ -815,7 +818,7 @@ def certificates(data_dir: str | Path, path: str | Path) -> Path:
 
 
 def reproduce(path: str | Path, data_dir: str | Path, workers: int = 2, console: Console | None = None) -> list[SystemReport]:
-    """Integrate a data set again from its `certificates`, in `workers` processes, or carry on; one report for each system.
+    """Integrate a data set again from what `certify` wrote, in `workers` processes, or carry on; one report for each system.
 
     Nothing is drawn and nothing is judged. The trajectories are those of the first data set to the tolerance, on the same type of processor and of the same versions in all their bytes (of systems
     with delays to the accuracy of their sampled pasts). One that ends early here is left out, and its system's `status` says so. Raises ValueError for a file that is none,
@@ -827,7 +830,7 @@ def reproduce(path: str | Path, data_dir: str | Path, workers: int = 2, console:
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} holds no certificates: {error}") from None
     if given.get("format") != _CERTIFICATES:
-        raise ValueError(f"{path} holds no certificates ({_CERTIFICATES}), which chronos_dysts.generation.certificates writes")
+        raise ValueError(f"{path} holds no certificates ({_CERTIFICATES}), which chronos-dysts certify writes")
     manifest, data_dir, console = json.loads(given["manifest"]), Path(data_dir), console or Console(quiet=True)
     if data_dir.is_file() or _read_claim(data_dir) != (manifest["config"] if (data_dir / MANIFEST).exists() else None) or (
             data_dir.is_dir() and not (data_dir / MANIFEST).exists() and {entry.name for entry in data_dir.iterdir()} - {LOCK, OWNER, "config.yaml"}):
@@ -883,4 +886,40 @@ def _reproduce_system(data_dir: Path, config: Mapping, certified: Mapping) -> Sy
     status = first["status"] if made == count else f"only {made} of {count} trajectories came to their end here"
     write_record({key: value for key, value in first.items() if key not in ("sha256", "rejected_file")} | {"files": files, "status": status, "processors": [processor()]}, path)
     return SystemReport(system.name, first["split"], status, files, first["tried"], first["rejected"])
+
+
+@dataclass(frozen=True)
+class CertifyConfig:
+    """The keys of `chronos-dysts certify`: the data set, and the file that is written."""
+    data_dir: str = "data"
+    output: str = "certificates.parquet"
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """The keys of `chronos-dysts reproduce`: the file that `certify` wrote, where the data set goes, and how many processes make it."""
+    certificates: str = "certificates.parquet"
+    data_dir: str = "data"
+    workers: int = 2
+
+    def __post_init__(self):
+        if self.workers < 1:
+            raise ValueError(f"workers has to be a whole number of at least 1, not {self.workers!r}")
+
+
+def run_certify(config: Mapping, console: Console | None = None) -> Path:
+    """`certify`, with a line about it."""
+    config = CertifyConfig(**config)
+    path = certify(config.data_dir, config.output)
+    if console is not None:
+        console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB.", highlight=False)
+    return path
+
+
+def run_reproduce(config: Mapping, console: Console | None = None) -> list[SystemReport]:
+    """`reproduce`, as the command."""
+    config = ReproduceConfig(**config)
+    if not Path(config.certificates).is_file():
+        raise FileNotFoundError(f"there is no file {config.certificates}: chronos-dysts certify output={config.certificates} writes one of a data set")
+    return reproduce(config.certificates, config.data_dir, config.workers, console)
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from chronos_dysts import attractors, generation, store
-from chronos_dysts.generation import GIVE_UP_AFTER, GenerationConfig, certificates, generate, reproduce
+from chronos_dysts.generation import GIVE_UP_AFTER, GenerationConfig, certify, generate, reproduce
 from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.lyapunov import largest_lyapunov
 from chronos_dysts.store import checksum, open_store, read_manifest, verify
@@ -411,7 +411,7 @@ def test_what_is_certified_is_integrated_again_to_the_same_bytes(many_rates, tmp
         shutil.copytree(many_rates, tmp_path / "data")
         assert store.pack(tmp_path / "data", 0.05) > 3
     folder = tmp_path / "data" if packed else many_rates
-    file = certificates(folder, tmp_path / "c.parquet")
+    file = certify(folder, tmp_path / "c.parquet")
     reports = reproduce(file, tmp_path / "again", workers=1)
     assert digests(tmp_path / "again") == digests(folder) and not verify(tmp_path / "again")
     assert file.stat().st_size < 0.1 * sum(path.stat().st_size for path in folder.rglob("*.arrow"))
@@ -424,7 +424,7 @@ def test_what_is_certified_is_integrated_again_to_the_same_bytes(many_rates, tmp
 
 
 def test_reproduction_takes_processes_and_carries_on(many_rates, tmp_path, monkeypatch):
-    file = certificates(many_rates, tmp_path / "c.parquet")
+    file = certify(many_rates, tmp_path / "c.parquet")
     reproduce(file, tmp_path / "again", workers=2)
     assert digests(tmp_path / "again") == digests(many_rates)
     (tmp_path / "again" / "systems" / "Chua.json").unlink()
@@ -438,7 +438,7 @@ def test_reproduction_takes_processes_and_carries_on(many_rates, tmp_path, monke
 def test_reproduction_is_that_of_the_same_states_to_the_tolerance(tmp_path, monkeypatch):
     """What another processor does to the last bits, another tolerance does to more of them: the trajectories part as chaos makes them, and not before."""
     generate(config(tmp_path / "data", systems=["Lorenz", "MackeyGlass"], split="train", n_params=3, n_ics=2, dtype="float64", tests=["diverged"]), QUIET)
-    file = certificates(tmp_path / "data", tmp_path / "c.parquet")
+    file = certify(tmp_path / "data", tmp_path / "c.parquet")
     integrate = generation.integrate_ensemble
     monkeypatch.setattr(generation, "integrate_ensemble", lambda *args, **kwargs: integrate(*args, **kwargs | {"tolerance": 1e-14}))
     reproduce(file, tmp_path / "again", workers=1)
@@ -453,7 +453,7 @@ def test_reproduction_is_that_of_the_same_states_to_the_tolerance(tmp_path, monk
 
 
 def test_a_trajectory_that_ends_early_elsewhere_is_left_out_and_said(many_rates, tmp_path, monkeypatch):
-    file, integrate, done = certificates(many_rates, tmp_path / "c.parquet"), generation.integrate_ensemble, []
+    file, integrate, done = certify(many_rates, tmp_path / "c.parquet"), generation.integrate_ensemble, []
 
     def one_lane_fails(*args, **kwargs):
         ensemble = integrate(*args, **kwargs)
@@ -469,12 +469,12 @@ def test_a_trajectory_that_ends_early_elsewhere_is_left_out_and_said(many_rates,
 
 def test_certificates_of_something_else_are_refused(data, many_rates, tmp_path):
     with pytest.raises(FileNotFoundError, match="no data set"):
-        certificates(tmp_path, tmp_path / "c.parquet")
+        certify(tmp_path, tmp_path / "c.parquet")
     shutil.copytree(many_rates, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "systems" / "Chua.json").unlink()
     with pytest.raises(ValueError, match="Chua .* was not finished"):
-        certificates(tmp_path / "unfinished", tmp_path / "c.parquet")
-    file = certificates(many_rates, tmp_path / "c.parquet")
+        certify(tmp_path / "unfinished", tmp_path / "c.parquet")
+    file = certify(many_rates, tmp_path / "c.parquet")
     with pytest.raises(FileExistsError, match="something else"):
         reproduce(file, data)
     (tmp_path / "mine").mkdir()
