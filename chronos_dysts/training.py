@@ -701,7 +701,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     learnt = source  # quantiles are those of the flows
     if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None and name != "augmentation"})], [1 - config.generic, config.generic])
     if not _finished(config): models.learn_bins(model, _windows(learnt))
-    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
+    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems, "families": sorted({family for name in systems for family in families_of(name, manifest)}),
             "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
             "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, **{name: getattr(config, name) for name in ("l2_sp", "batches") if getattr(config, name)}, "validation": validated, "train": config.resolved()["train"]}

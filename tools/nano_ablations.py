@@ -1,7 +1,7 @@
 """What each part of the architecture is worth: nbs/results/nano_ablations.json.
 
-    python tools/nano_ablations.py                                             # after chronos-dysts generate experiment=nano; a minute on a GPU
-    python tools/nano_ablations.py --windows 40 --batches 30 --epochs 3 --judged 160 --seeds 2   # what one core can do in some minutes
+    python tools/nano_ablations.py    # after chronos-dysts discover and generate, both experiment=nano; a minute on a GPU
+    python tools/nano_ablations.py --windows 40 --batches 30 --epochs 3 --judged 160 --seeds 2    # what one core can do in some minutes
 
 Models that lack one part each, trained from the same random weights on the same windows in the same order for as many steps, and judged on windows of the validation families of `panda20`, which none of them has seen. What the experts
 say about a window is made once for all of them. Differences to the whole model are paired by window, with an interval from a bootstrap over windows; the seeds of the weights are averaged and shown.
