@@ -294,6 +294,7 @@ def _is_regular(name: str) -> bool:
 # %% ../nbs/31_generation.ipynb #ab56a8d1
 GIVE_UP_AFTER = 100  # draws, when not one of them was accepted
 _ANSWER_SECONDS = 10  # for which a Dask scheduler is waited
+_FINE = 32  # points in a period, at which a trajectory is judged that is stored at fewer
 _MOST_LANES, _MOST_VALUES, _LANES = 64, 2**22, 8  # trajectories and numbers that are integrated at once; the integrator takes so many abreast, and so many draws have one rate
 
 
@@ -355,15 +356,30 @@ class Piece:
     failure: str = ""
 
 
+def _thinning(rate: float) -> int:
+    """Every how many points of the record that is judged one is stored: a power of two, so that the times are those of a record at `rate` to the last bit."""
+    return 1 << max(0, int(np.ceil(np.log2(_FINE / rate))))
+
+
 def _record(system: System, params: np.ndarray, ics: np.ndarray, rate: float, config: GenerationConfig) -> Ensemble:
-    """The trajectories of some draws, at `rate` points in a period: the transient as roughly as will do, what is stored to the tolerance that is asked for."""
-    grid = {"length": config.length, "points_per_period": rate, "tolerance": config.tolerance}
+    """The trajectories of some draws, at `rate` points in a period times `_thinning`: the transient as roughly as will do, what is stored to the tolerance that is asked for."""
+    every = _thinning(rate)
+    grid = {"length": (config.length - 1) * every + 1, "points_per_period": rate * every, "tolerance": config.tolerance}
     if system.is_delayed:
         return integrate_ensemble(system, params, ics, transient=config.transient, **grid)
     came = integrate_ensemble(system, params, ics, length=1, transient=config.transient, tolerance=_rough(system, config.tolerance))
     ensemble = integrate_ensemble(system, params, np.where(came.ok[:, None], came.last_states, ics), start=float(came.times[0]), **grid)
     ensemble.states[~came.ok], ensemble.outcome[~came.ok] = np.nan, came.outcome[~came.ok]
     return ensemble
+
+
+def _reasons(ensemble: Ensemble, stored: Ensemble, tests: Mapping[str, attractors.AttractorTest]) -> np.ndarray:
+    """Why each trajectory is rejected, (batch,), "" where it is not: judged on the finer record, but for whether the points that are stored are enough."""
+    if len(stored.times) == len(ensemble.times):
+        return validate(ensemble, tests).reason
+    of_stored = {name: test for name, test in tests.items() if test is attractors.is_resolved}
+    reasons = validate(ensemble, {"diverged": attractors.is_whole} | {name: test for name, test in tests.items() if name not in of_stored}).reason
+    return np.where(reasons == "", validate(stored, of_stored).reason, reasons) if of_stored else reasons
 
 
 def make_piece(system: System, split: str, config: GenerationConfig, numbers: Sequence[int]) -> Piece:
@@ -380,19 +396,22 @@ def make_piece(system: System, split: str, config: GenerationConfig, numbers: Se
 
     def trajectories() -> Iterator[Trajectory]:
         for ics_at_once in (range(1), range(1, config.n_ics)):
-            left, lanes = [(i, j) for i in range(len(numbers)) if not reasons[i] for j in ics_at_once], _lanes(system, config)
+            left = [(i, j) for i in range(len(numbers)) if not reasons[i] for j in ics_at_once]
             rates = [(rate, list(of_rate)) for rate, of_rate in groupby(left, lambda lane: _rate(system, config, numbers[lane[0]]))]
-            for rate, batch in ((rate, of_rate[k:k + lanes]) for rate, of_rate in rates for k in range(0, len(of_rate), lanes)):
+            lanes = {rate: max(1, _lanes(system, config) // _thinning(rate)) for rate, _ in rates}
+            for rate, batch in ((rate, of_rate[k:k + lanes[rate]]) for rate, of_rate in rates for k in range(0, len(of_rate), lanes[rate])):
                 i, j = np.array(batch).T
                 ensemble = _record(system, params[i], ics[i, j], rate, config)
-                found, first, observed = validate(ensemble, tests).reason, ensemble.first_states, ensemble.observed()
+                every = _thinning(rate)
+                stored = replace(ensemble, states=ensemble.states[..., ::every], times=ensemble.times[::every])
+                found, first, observed = _reasons(ensemble, stored, tests), stored.first_states, stored.observed()
                 for lane, (draw, ic) in enumerate(batch):
                     reasons[draw] = reasons[draw] or str(found[lane])
                     if not reasons[draw]:
                         rows.append([int(numbers[draw]), ic])
                         yield Trajectory(
                             target=observed[lane].astype(config.dtype), item_id=f"{name}/{numbers[draw]}", system=name,
-                            params=system.with_params(params[draw]).params, ic=first[lane].ravel(), t0=float(ensemble.times[0]),
+                            params=system.with_params(params[draw]).params, ic=first[lane].ravel(), t0=float(stored.times[0]),
                             dt=system.period / rate, period=system.period, seed=config.seed)
     write_trajectory(trajectories(), path, config.dtype)
     made = Piece([int(number) for number in numbers], reasons, params.tolist() if config.keep_rejected else [], rows, path.name, processor())

@@ -393,6 +393,30 @@ def test_with_many_rates_what_is_damaged_is_made_again(many_rates, tmp_path):
     assert len(bad) == 6 and digests(folder) == digests(many_rates) and not verify(folder)
 
 
+@pytest.mark.parametrize("rate", [5, 10, 17, 31, 32, 100])
+def test_chaos_and_cycles_are_told_at_each_rate(rate):
+    """By the tests that look at the trajectory itself; what is stored is what an integration at this rate gives, to the last bit."""
+    one = config("nowhere", points_per_period=rate, length=1152, tolerance=1e-9, transient=60, tests=["diverged", "settled", "periodic"])
+    rng = np.random.default_rng(rate)
+    for name, changes, chaotic in (("Rossler", {"c": 2.5}, False), ("Rossler", {"c": 3.5}, False), ("Rossler", {}, True), ("SprottS", {}, True), ("Lorenz", {}, True), ("Aizawa", {}, True)):
+        system = get_system(name)
+        params, ics = np.repeat(system.with_params(system.params | changes).parameter_values[None], 8, 0), np.array(system.ic) * (1 + 0.01 * rng.standard_normal((8, system.dim)))
+        ensemble = generation._record(system, params, ics, rate, one)
+        every = generation._thinning(rate)
+        stored = replace(ensemble, states=ensemble.states[..., ::every], times=ensemble.times[::every])
+        reasons = generation._reasons(ensemble, stored, one.battery())
+        assert (reasons == ("" if chaotic else "periodic")).sum() >= (5 if chaotic else 8), (name, changes, reasons)  # in eleven periods some of Rössler's come back
+        alone = integrate_ensemble(system, params, stored.first_states, length=1152, dt=system.period / rate, start=float(stored.times[0]), tolerance=1e-9)
+        assert np.array_equal(alone.times, stored.times) and np.array_equal(alone.states, stored.states)
+
+
+def test_whether_the_points_are_enough_is_judged_on_those_that_are_stored(tmp_path):
+    sparse = dict(systems=["Lorenz"], split="train", n_params=2, n_ics=1, length=64, tests=["unresolved"], tries_per_params=2)
+    assert generate(config(tmp_path / "enough", points_per_period=20, **sparse), QUIET)[0].trajectories == 2
+    with pytest.raises(ValueError, match="not one trajectory"):
+        generate(config(tmp_path / "sparse", points_per_period=2.5, **sparse), QUIET)
+
+
 def test_a_flow_is_compiled_once_where_the_stored_tolerance_is_hardly_finer(tmp_path, monkeypatch):
     asked, integrate = set(), generation.integrate_ensemble
     for module in (generation, sys.modules["chronos_dysts.integration"]):
