@@ -872,7 +872,11 @@ def reproduce(path: str | Path, data_dir: str | Path, workers: int = 2, console:
             reports.append(report)
             advance(len(reports))
     made, wanted = sum(report.trajectories for report in reports), sum(map(len, table["t0"]))
-    console.print(f"Integrated {made} of {wanted} trajectories of {len(reports)} systems again in {data_dir}.", soft_wrap=True, highlight=False)
+    records = [json.loads(record) for record in table["record"].to_pylist()]
+    digests = {file: digest for record in records for file, digest in record["files"].items()}
+    same = sum(digests.get(file) == digest for report in reports for file, digest in report.files.items())
+    console.print(f"Integrated {made} of {wanted} trajectories of {len(reports)} systems again in {data_dir}; {same} of {len(digests)} files have the bytes of the first ones "
+                  f"(made on {', '.join(sorted({name for record in records for name in record['processors']}))}).", soft_wrap=True, highlight=False)
     return sorted(reports, key=lambda report: report.name)
 
 

@@ -1,6 +1,7 @@
 """Generation: the same bytes after a kill, with any number of workers; what is refused before anything is written."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -435,8 +436,10 @@ def test_what_is_certified_is_integrated_again_to_the_same_bytes(many_rates, tmp
         shutil.copytree(many_rates, tmp_path / "data")
         assert store.pack(tmp_path / "data", 0.05) > 3
     folder = tmp_path / "data" if packed else many_rates
-    file = certify(folder, tmp_path / "c.parquet")
-    reports = reproduce(file, tmp_path / "again", workers=1)
+    file, said = certify(folder, tmp_path / "c.parquet"), Console(file=io.StringIO(), width=300)
+    assert file.read_bytes() == certify(folder, tmp_path / "once-more.parquet").read_bytes()
+    reports = reproduce(file, tmp_path / "again", workers=1, console=said)
+    assert "60 of 60 trajectories of 3 systems" in said.file.getvalue() and "{0} of {0} files have the bytes".format(len(digests(folder))) in said.file.getvalue()
     assert digests(tmp_path / "again") == digests(folder) and not verify(tmp_path / "again")
     assert file.stat().st_size < 0.1 * sum(path.stat().st_size for path in folder.rglob("*.arrow"))
     there, first = read_manifest(tmp_path / "again"), read_manifest(folder)
