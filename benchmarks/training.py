@@ -209,6 +209,8 @@ def chip_part(folder: Path, args) -> dict | None:
     size, device = "small" if gpu else "nano", torch.device("cuda" if gpu else "cpu")
     lines = []
     for family, batch in zip(FAMILIES[:3], args.chip_batches if gpu else (2, 2, 2)):  # those that are published
+        if family not in args.families:
+            continue
         each = operations(folder, family, size, 1, args)
         while True:
             settle(device)
@@ -239,7 +241,8 @@ def main():
     for name, default in (("context", 512), ("horizon", 64), ("steps", 12), ("rounds", 3), ("trajectories", 16), ("length", 4096), ("makers", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--batch", type=int, nargs="+", default=[32, 256] if torch.cuda.is_available() else [8])
-    parser.add_argument("--chip-batches", type=int, nargs=3, default=[128, 4096, 1024], help="rows for the T5 and the Bolt, windows of three coordinates for Chronos-2")
+    parser.add_argument("--chip-batches", type=int, nargs=3, default=[256, 4096, 1024], help="rows for the T5 and the Bolt, windows of three coordinates for Chronos-2")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES[:3], default=list(FAMILIES[:3]), help="of the chip part")
     parser.add_argument("--size", default="tiny" if torch.cuda.is_available() else "nano")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model on all sides")

@@ -18,7 +18,10 @@ class _Here:
 
     def submit(self, function: Callable, *arguments: Any) -> Future:
         future = Future()
-        future.set_result(function(*arguments))
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
         return future
 
 
@@ -26,8 +29,8 @@ def side_by_side(jobs: Mapping[str, tuple],  # a function of a module, and its a
                  workers: int = 1,  # calls at a time; 1: in this process
                  seconds: float = float("inf"),  # after so many no call is begun
                  ) -> Iterator[tuple[str, Any]]:
-    """The name and the answer of each call, as they come; in their order with one worker. The names of what was not begun follow, each with None."""
-    waiting, under_way, began = list(jobs.items()), {}, time.perf_counter()
+    """The name and the answer of each call, as they come; in their order with one worker. The names of what was not begun follow, each with None. What a call raises is told at once, and raised when the others are through."""
+    waiting, under_way, errors, began = list(jobs.items()), {}, [], time.perf_counter()
     with ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else _Here() as pool:
         while True:
             while waiting and len(under_way) < workers and time.perf_counter() - began < seconds:
@@ -36,5 +39,12 @@ def side_by_side(jobs: Mapping[str, tuple],  # a function of a module, and its a
             if not under_way:
                 break
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                yield under_way.pop(future), future.result()
+                name, error = under_way.pop(future), future.exception()
+                if error is None:
+                    yield name, future.result()
+                else:
+                    print(f"{name}: {type(error).__name__}: {error}", flush=True)
+                    errors.append(error)
     yield from ((name, None) for name, _ in waiting)
+    if errors:
+        raise errors[0]

@@ -60,6 +60,7 @@ SEEDS = (0, 1, 2)
 PROTOCOL = Protocol(context_length=CONTEXT, prediction_length=HORIZON, horizons=(8, 32), n_windows=3, metrics=("smape100", "mae", "vpt_periods", "wql"), seed=0)
 SAMPLES = 8
 FAR = 100.0  # deviations
+JUDGED, AT_ONCE = 1024, 256  # windows whose density is taken
 
 
 def widths(code: Tokenizer, scale: torch.Tensor) -> torch.Tensor:
@@ -137,8 +138,8 @@ def trained(name: str, code: tuple[str, int], settings: dict, held_out: Path) ->
         run |= {"seconds": round(time.process_time() - began, 1), "by_the_clock": round(time.perf_counter() - clock, 1), "samples_per_second": round(result.samples_per_second), "waited": round(result.waited, 4)}
     store = open_store(held_out)
     found = scores(models.forecaster(model, name, n_samples=SAMPLES), store)
-    source = StoreSource(store, context_length=CONTEXT, prediction_length=HORIZON, batch_size=256, seed=7, channels="one", uniform="systems")
-    run["log_density"], run["outside"] = log_density(model, source, store, 4)
+    source = StoreSource(store, context_length=CONTEXT, prediction_length=HORIZON, batch_size=AT_ONCE, seed=7, channels="one", uniform="systems")
+    run["log_density"], run["outside"] = log_density(model, source, store, JUDGED // AT_ONCE)
     return {"run": run, "scores": found}
 
 
@@ -169,7 +170,7 @@ def main():
             generate(dict(data_dir=str(corpora / side), split=side, systems=list(systems), n_params=size["trajectories"] if side == "train" else 2, length=1024, points_per_period=100, workers=1, seed=0, pack=tiny), say)
     held_out = corpora / "held-out" / "held-out"
     done = json.loads(results.read_text()) if results.exists() else {"runs": {}, "scores": {}}
-    done |= {"systems": {"train": sorted({t.system for t in open_store(corpora / "train" / "train")}), "held-out": sorted({t.system for t in open_store(held_out)})}, "reference": REFERENCE, "rows": rows, "windows": 4 * 256,
+    done |= {"systems": {"train": sorted({t.system for t in open_store(corpora / "train" / "train")}), "held-out": sorted({t.system for t in open_store(held_out)})}, "reference": REFERENCE, "rows": rows, "windows": JUDGED,
              "protocol": {"context_length": CONTEXT, "prediction_length": HORIZON, "n_windows": PROTOCOL.n_windows, "samples": SAMPLES, "seed": PROTOCOL.seed},
              "device": torch.cuda.get_device_name() if device() == "cuda" else "no GPU", "size": args.size, "precision": "bf16" if device() == "cuda" else "fp32"}
     counted = {arm: flops(*arms[arm], size["model"]) for arm in arms}
