@@ -78,7 +78,7 @@ class GenerationConfig:
 
     `split` None writes train, validation and test sets, by family, as `split_systems` makes them of `scheme`, `test_fraction` and
     `validation_fraction`; "train" or "test" (or any other name) writes all `systems` there. `perturbation` is the relative
-    deviation of the parameters; `transient` is in periods; a system is given up after `tries_per_params` draws for each
+    deviation of the parameters; `transient` is in periods; what is stored at fewer than `judged_at` points a period is judged on a record of at least so many, None as it is stored; a system is given up after `tries_per_params` draws for each
     parameter set that is wanted, or when not one of the first `GIVE_UP_AFTER` was accepted. `tests` is "default", "full" or the names of some.
     `keep_listed`: a system of the split "test" that was asked for by name, and that is not chaotic at its reference parameters, has to pass
     `attractors.EVALUATION_TESTS` only. `keep_rejected` writes `rejected/<system>.jsonl`: number, parameters and reason of each rejected draw.
@@ -109,6 +109,7 @@ class GenerationConfig:
     tries_per_params: int = 20
     tolerance: float = 1e-12
     tests: str | Sequence[str] = "default"
+    judged_at: float | None = 32.0
     keep_rejected: bool = False
     dtype: str = "float32"
     pack: bool = False
@@ -153,6 +154,8 @@ class GenerationConfig:
             raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {self.tolerance!r}")
         if self.scheduler is not None and self.scheduler != "local-dask" and "://" not in self.scheduler:
             raise ValueError(f"scheduler has to be null, local-dask or an address such as tcp://10.0.0.1:8786, not {self.scheduler!r}")
+        if self.judged_at is not None and not 0 < self.judged_at <= 1000:
+            raise ValueError(f"judged_at is a number of points in a period, at most 1000, or null, not {self.judged_at!r}")
         if not isinstance(self.tests, str):
             object.__setattr__(self, "tests", list(self.tests))
         self.battery()
@@ -237,6 +240,7 @@ class GenerationConfig:
         """What determines the trajectories: all keys but where they lie, in files or shards, and who works on them."""
         kept = {name: value for name, value in asdict(self).items() if name not in ("data_dir", "workers", "scheduler", "pack")}
         kept |= {"systems": sorted(set(self.systems)) if self.systems is not None else None}
+        kept |= {"judged_at": self.judged_at if np.min(self.points_per_period) < (self.judged_at or 0) else None}
         kept |= {"archive": self.archive and checksum(_archive_file(self.archive)), "skew": kept["skew"] if self.skew.n_pairs else None}
         return json.loads(json.dumps(kept))
 
@@ -294,7 +298,6 @@ def _is_regular(name: str) -> bool:
 # %% ../nbs/31_generation.ipynb #ab56a8d1
 GIVE_UP_AFTER = 100  # draws, when not one of them was accepted
 _ANSWER_SECONDS = 10  # for which a Dask scheduler is waited
-_FINE = 32  # points in a period, at which a trajectory is judged that is stored at fewer
 _MOST_LANES, _MOST_VALUES, _LANES = 64, 2**22, 8  # trajectories and numbers that are integrated at once; the integrator takes so many abreast, and so many draws have one rate
 
 
@@ -356,14 +359,14 @@ class Piece:
     failure: str = ""
 
 
-def _thinning(rate: float) -> int:
+def _thinning(rate: float, config: GenerationConfig) -> int:
     """Every how many points of the record that is judged one is stored: a power of two, so that the times are those of a record at `rate` to the last bit."""
-    return 1 << max(0, int(np.ceil(np.log2(_FINE / rate))))
+    return 1 << max(0, int(np.ceil(np.log2((config.judged_at or rate) / rate))))
 
 
 def _record(system: System, params: np.ndarray, ics: np.ndarray, rate: float, config: GenerationConfig) -> Ensemble:
     """The trajectories of some draws, at `rate` points in a period times `_thinning`: the transient as roughly as will do, what is stored to the tolerance that is asked for."""
-    every = _thinning(rate)
+    every = _thinning(rate, config)
     grid = {"length": (config.length - 1) * every + 1, "points_per_period": rate * every, "tolerance": config.tolerance}
     if system.is_delayed:
         return integrate_ensemble(system, params, ics, transient=config.transient, **grid)
@@ -398,11 +401,11 @@ def make_piece(system: System, split: str, config: GenerationConfig, numbers: Se
         for ics_at_once in (range(1), range(1, config.n_ics)):
             left = [(i, j) for i in range(len(numbers)) if not reasons[i] for j in ics_at_once]
             rates = [(rate, list(of_rate)) for rate, of_rate in groupby(left, lambda lane: _rate(system, config, numbers[lane[0]]))]
-            lanes = {rate: max(1, _lanes(system, config) // _thinning(rate)) for rate, _ in rates}
+            lanes = {rate: max(1, _lanes(system, config) // _thinning(rate, config)) for rate, _ in rates}
             for rate, batch in ((rate, of_rate[k:k + lanes[rate]]) for rate, of_rate in rates for k in range(0, len(of_rate), lanes[rate])):
                 i, j = np.array(batch).T
                 ensemble = _record(system, params[i], ics[i, j], rate, config)
-                every = _thinning(rate)
+                every = _thinning(rate, config)
                 stored = replace(ensemble, states=ensemble.states[..., ::every], times=ensemble.times[::every])
                 found, first, observed = _reasons(ensemble, stored, tests), stored.first_states, stored.observed()
                 for lane, (draw, ic) in enumerate(batch):

@@ -302,7 +302,7 @@ def test_the_recipe_nano_in_small(found, tmp_path, monkeypatch):
     assert set(manifest["split"]["train"]) == {*bred, "Aizawa", "Lorenz96"} and set(manifest["split"]["validation"]) == {"Chua", "SprottD"}
     assert not aside & {family for name in manifest["split"]["train"] for family in manifest["families"][name]}
     stored = open_store("corpora/nano/train")
-    assert len(stored) == 10 and all(item.length == 1152 and 10 <= item.period / item.dt <= 120 for item in stored)
+    assert len(stored) == 10 and all(item.length == manifest["config"]["length"] and 10 <= item.period / item.dt <= 120 for item in stored)
     assert main(["--quiet", "train", "experiment=nano", "train.max_steps=1", "train.per_device_train_batch_size=2", "context_length=64", "prediction_length=32", "validation.every=1", "validation.windows=2"]) == 0
     made = json.loads(Path("runs/nano/final/config.json").read_text())["chronos_dysts"]
     assert made["systems"] == sorted([*bred, "Aizawa", "Lorenz96"]) and made["families"] == sorted({family for name in made["systems"] for family in manifest["families"][name]})

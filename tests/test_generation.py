@@ -133,7 +133,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     ({"points_per_period": float("inf")}, "positive and finite"), ({"points_per_period": [10]}, "two of them"), ({"points_per_period": [10, 20, 30]}, "two of them"),
     ({"points_per_period": "fast"}, "two of them"), ({"points_per_period": [10, None]}, "two of them"), ({"points_per_period": [60, 10]}, r"not \[60, 10\]"),
     ({"points_per_period": [-1, 10]}, "at least 2"), ({"points_per_period": [1, 10]}, "at least 2"), ({"points_per_period": [10, float("nan")]}, "at least 2"),
-    ({"points_per_period": [10, 129]}, "a length of 258 has them, or a largest rate of 128"), ({"catalogue_params": 2}, "beside an archive"), ({"catalogue_params": 0, "archive": "x"}, "catalogue_params"),
+    ({"points_per_period": [10, 129]}, "a length of 258 has them, or a largest rate of 128"), ({"judged_at": 0}, "judged_at"), ({"catalogue_params": 2}, "beside an archive"), ({"catalogue_params": 0, "archive": "x"}, "catalogue_params"),
     ({"perturbation": float("nan")}, "perturbation"), ({"transient": float("inf")}, "transient"), ({"tolerance": 1.0}, "tolerance"), ({"split": "a/b"}, "split"), ({"seed": -1}, "seed"), ({"systems": []}, "systems")])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -403,12 +403,18 @@ def test_chaos_and_cycles_are_told_at_each_rate(rate):
         system = get_system(name)
         params, ics = np.repeat(system.with_params(system.params | changes).parameter_values[None], 8, 0), np.array(system.ic) * (1 + 0.01 * rng.standard_normal((8, system.dim)))
         ensemble = generation._record(system, params, ics, rate, one)
-        every = generation._thinning(rate)
+        every = generation._thinning(rate, one)
         stored = replace(ensemble, states=ensemble.states[..., ::every], times=ensemble.times[::every])
         reasons = generation._reasons(ensemble, stored, one.battery())
         assert (reasons == ("" if chaotic else "periodic")).sum() >= (5 if chaotic else 8), (name, changes, reasons)  # in eleven periods some of Rössler's come back
         alone = integrate_ensemble(system, params, stored.first_states, length=1152, dt=system.period / rate, start=float(stored.times[0]), tolerance=1e-9)
         assert np.array_equal(alone.times, stored.times) and np.array_equal(alone.states, stored.states)
+
+
+def test_how_finely_is_judged_is_of_the_identity_only_where_it_matters():
+    coarse, fine = config("nowhere", points_per_period=[10, 60], length=256), config("nowhere", points_per_period=[40, 60], length=256)
+    assert coarse.identity()["judged_at"] == 32 and fine.identity()["judged_at"] is None is replace(coarse, judged_at=None).identity()["judged_at"]
+    assert [generation._thinning(rate, coarse) for rate in (5, 10, 16, 17, 31, 32, 120)] == [8, 4, 2, 2, 2, 1, 1] and generation._thinning(10, replace(coarse, judged_at=None)) == 1
 
 
 def test_whether_the_points_are_enough_is_judged_on_those_that_are_stored(tmp_path):
