@@ -77,7 +77,7 @@ class GenerationConfig:
     """What a data set is made of; the keys of `chronos-dysts generate`.
 
     `split` None writes train, validation and test sets, by family, as `split_systems` makes them of `scheme`, `test_fraction` and
-    `validation_fraction`; "train" or "test" (or any other name) writes all `systems` there. `perturbation` is the relative
+    `validation_fraction`, a list such as ["train", "validation"] only those of them; "train" or "test" (or any other name) writes all `systems` there. `perturbation` is the relative
     deviation of the parameters; `transient` is in periods; what is stored at fewer than `judged_at` points a period is judged on a record of at least so many, None as it is stored; a system is given up after `tries_per_params` draws for each
     parameter set that is wanted, or when not one of the first `GIVE_UP_AFTER` was accepted. `tests` is "default", "full" or the names of some.
     `keep_listed`: a system of the split "test" that was asked for by name, and that is not chaotic at its reference parameters, has to pass
@@ -90,7 +90,7 @@ class GenerationConfig:
     "tcp://host:port" on a Dask cluster, whose workers write into `data_dir`: it has to be the same folder for all.
     """
     data_dir: str = "data"
-    split: str | None = None
+    split: str | Sequence[str] | None = None
     systems: Sequence[str] | None = None
     n_params: int = 8
     n_ics: int = 1
@@ -138,7 +138,12 @@ class GenerationConfig:
             object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems:
             raise ValueError("systems is empty: name some, or leave it null for the whole catalogue")
-        if self.split is not None and (not self.split or "/" in self.split or self.split.startswith(".") or self.split in ("systems", "rejected", PIECES)):
+        if self.split is not None and not isinstance(self.split, str):
+            chosen = [side for side in _SIDES if side in list(self.split)]
+            if not chosen or len(chosen) != len(list(self.split)):
+                raise ValueError(f"split as a list names some of {', '.join(_SIDES)}, each once, not {list(self.split)}")
+            object.__setattr__(self, "split", chosen if len(chosen) < len(_SIDES) else None)
+        if isinstance(self.split, str) and (not self.split or "/" in self.split or self.split.startswith(".") or self.split in ("systems", "rejected", PIECES)):
             raise ValueError(f"split has to be a plain folder name such as 'train' or 'test', not {self.split!r}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype has to be float32 or float64, not {self.dtype!r}")
@@ -148,7 +153,7 @@ class GenerationConfig:
             raise ValueError("catalogue_params is for the catalogue's flows beside an archive; without archive, n_params says it of all systems")
         if self.archive is not None and self.skew.n_pairs:
             raise ValueError("archive and skew.n_pairs are two sources of systems: chronos-dysts discover recombines what it found, generate one of the two")
-        if self.split is not None and self.scheme is not None:
+        if isinstance(self.split, str) and self.scheme is not None:
             raise ValueError(f"split={self.split} puts all systems in one folder, scheme={self.scheme} shares them out: give one of the two")
         if not 1e-16 < self.tolerance < 1e-2:
             raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {self.tolerance!r}")
@@ -174,6 +179,11 @@ class GenerationConfig:
 
     def split_of_systems(self) -> dict[str, list[System]]:
         """Which system is written where: {split: systems}. Raises ValueError for unknown names, and where pairs or an archive do not fit the split."""
+        found = self._split_of_all()
+        return {split: systems for split, systems in found.items() if not isinstance(self.split, list) or split in self.split}
+
+    def _split_of_all(self) -> dict[str, list[System]]:
+        """The same for all sets, where `split` wants some of them: these are then no others than with all."""
         if self.archive is not None:
             return self._split_of_archive()
         found = {split: [get_system(name) for name in names] for split, names in self._split_of_names(self.systems).items()}
@@ -192,7 +202,7 @@ class GenerationConfig:
 
     def _split_of_names(self, names: Sequence[str] | None) -> dict[str, list[str]]:
         """{split: names of catalogue systems}."""
-        if self.split is None:
+        if not isinstance(self.split, str):
             split = split_systems(names, scheme=self.scheme, test_fraction=self.test_fraction,
                                   validation_fraction=self.validation_fraction, seed=self.seed)
             return {name: list(getattr(split, name)) for name in ("train", "validation", "test")}
@@ -212,8 +222,8 @@ class GenerationConfig:
             check_name(name, bred | flows, f"system of the archive {self.archive}" + (" or the catalogue" if flows else ""))
         chosen = sorted(set(self.systems) if self.systems is not None else bred | flows)
         bred = [bred[name] for name in chosen if name in bred]
-        found = {split: [get_system(name) for name in chosen if flows.get(name) == split] for split in ([self.split] if self.split is not None else ["train", "validation", "test"])}
-        if self.split is not None:
+        found = {split: [get_system(name) for name in chosen if flows.get(name) == split] for split in ([self.split] if isinstance(self.split, str) else _SIDES)}
+        if isinstance(self.split, str):
             return {self.split: found[self.split] + bred}
         side = {family: split for split, names in self._split_of_names(None).items() for name in names for family in get_system(name).families}
         sides = [{side.get(family) for family in system.families} for system in bred]
@@ -243,6 +253,9 @@ class GenerationConfig:
         kept |= {"judged_at": self.judged_at if np.min(self.points_per_period) < (self.judged_at or 0) else None}
         kept |= {"archive": self.archive and checksum(_archive_file(self.archive)), "skew": kept["skew"] if self.skew.n_pairs else None}
         return json.loads(json.dumps(kept))
+
+
+_SIDES = ("train", "validation", "test")
 
 
 def _pair_of_rates(pair: Sequence[float], length: int) -> list[float]:
@@ -814,9 +827,9 @@ def _print_summary(reports: Sequence[SystemReport], splits: Mapping, config: Gen
 _CERTIFICATES = "chronos-dysts certificates 1"
 
 
-def certify(data_dir: str | Path, path: str | Path) -> Path:
+def certify(data_dir: str | Path, path: str | Path, split: Sequence[str] | None = None) -> Path:
     """Write what it takes to integrate a finished data set again, one compact Parquet file, to `path`: of each system its record, and of its trajectories the parameters, the raw
-    state (or past) at the first point, and the times, all in double precision.
+    state (or past) at the first point, and the times, all in double precision. Of a data set that is split by family, `split` takes some of the sets only; only these have to be finished.
 
     Raises FileNotFoundError where there is no data set, ValueError where it is not finished or damaged.
     """
@@ -824,6 +837,15 @@ def certify(data_dir: str | Path, path: str | Path) -> Path:
     if not (data_dir / MANIFEST).exists():
         raise FileNotFoundError(f"{data_dir} has no {MANIFEST}: it is no data set, or the job that made it did not start")
     manifest = read_record(data_dir / MANIFEST)
+    config = yaml.safe_load((data_dir / "config.yaml").read_text())
+    if split is not None:
+        if isinstance(split, str) or not split or not set(split) <= manifest["split"].keys() or isinstance(config["split"], str):
+            raise ValueError(f"split is a list of sets that the data set {data_dir} was split into by family, such as [train], not {split!r}; it has {', '.join(manifest['split'])}")
+        kept = [side for side in manifest["split"] if side in split]
+        names = {name for side in kept for name in manifest["split"][side]}
+        manifest |= {key: {side: manifest[key][side] for side in kept} for key in ("split", "counts") if key in manifest} | {"families": {name: manifest["families"][name] for name in sorted(names)}}
+        config["split"] = GenerationConfig(split=kept).split
+        manifest["config"] = manifest["config"] | {"split": config["split"]}  # what generate would make with this `split`
     for name in sorted(name for names in manifest["split"].values() for name in names):
         if not (data_dir / "systems" / f"{name}.json").exists():
             raise ValueError(f"{name} of {data_dir} has no record, the job was not finished: the same chronos-dysts generate carries on")
@@ -835,7 +857,7 @@ def certify(data_dir: str | Path, path: str | Path) -> Path:
                      "t0": [item.t0 for item in items], "dt": [item.dt for item in items]})
     types = {"name": pa.string(), "record": pa.string()} | dict.fromkeys(("params", "ics", "t0", "dt"), pa.list_(pa.float64()))
     table = pa.Table.from_arrays([pa.array([row[name] for row in rows], kind) for name, kind in types.items()], schema=pa.schema(types.items(), metadata={
-        "format": _CERTIFICATES, "manifest": json.dumps(manifest), "config": (data_dir / "config.yaml").read_text()}))
+        "format": _CERTIFICATES, "manifest": json.dumps(manifest), "config": yaml.safe_dump(config, sort_keys=False)}))
     return write_atomically(path, lambda path: pq.write_table(table, path, compression="zstd", compression_level=9, use_dictionary=False))
 
 
@@ -916,8 +938,9 @@ def _reproduce_system(data_dir: Path, config: Mapping, certified: Mapping) -> Sy
 
 @dataclass(frozen=True)
 class CertifyConfig:
-    """The keys of `chronos-dysts certify`: the data set, and the file that is written."""
+    """The keys of `chronos-dysts certify`: the data set, which of its sets, and the file that is written."""
     data_dir: str = "data"
+    split: Sequence[str] | None = None
     output: str = "certificates.parquet"
 
 
@@ -936,7 +959,7 @@ class ReproduceConfig:
 def run_certify(config: Mapping, console: Console | None = None) -> Path:
     """`certify`, with a line about it."""
     config = CertifyConfig(**config)
-    path = certify(config.data_dir, config.output)
+    path = certify(config.data_dir, config.output, config.split)
     if console is not None:
         console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB.", highlight=False)
     return path

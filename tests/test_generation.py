@@ -133,7 +133,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     ({"points_per_period": float("inf")}, "positive and finite"), ({"points_per_period": [10]}, "two of them"), ({"points_per_period": [10, 20, 30]}, "two of them"),
     ({"points_per_period": "fast"}, "two of them"), ({"points_per_period": [10, None]}, "two of them"), ({"points_per_period": [60, 10]}, r"not \[60, 10\]"),
     ({"points_per_period": [-1, 10]}, "at least 2"), ({"points_per_period": [1, 10]}, "at least 2"), ({"points_per_period": [10, float("nan")]}, "at least 2"),
-    ({"points_per_period": [10, 129]}, "a length of 258 has them, or a largest rate of 128"), ({"judged_at": 0}, "judged_at"), ({"catalogue_params": 2}, "beside an archive"), ({"catalogue_params": 0, "archive": "x"}, "catalogue_params"),
+    ({"points_per_period": [10, 129]}, "a length of 258 has them, or a largest rate of 128"), ({"judged_at": 0}, "judged_at"), ({"split": []}, "each once"), ({"split": ["train", "mine"]}, "each once"), ({"split": ["test", "test"]}, "each once"), ({"catalogue_params": 2}, "beside an archive"), ({"catalogue_params": 0, "archive": "x"}, "catalogue_params"),
     ({"perturbation": float("nan")}, "perturbation"), ({"transient": float("inf")}, "transient"), ({"tolerance": 1.0}, "tolerance"), ({"split": "a/b"}, "split"), ({"seed": -1}, "seed"), ({"systems": []}, "systems")])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -433,7 +433,31 @@ def test_a_flow_is_compiled_once_where_the_stored_tolerance_is_hardly_finer(tmp_
     assert asked == {1e-9}
 
 
+def test_some_sets_of_a_split_are_those_of_all(data, tmp_path):
+    assert config(tmp_path, split=["test", "train", "validation"]).identity() == config(tmp_path).identity()
+    generate(config(tmp_path / "two", split=["test", "train"]), QUIET)
+    whole = {name: digest for name, digest in digests(data).items() if not name.startswith("validation")}
+    manifest = read_manifest(tmp_path / "two")
+    assert digests(tmp_path / "two") == whole != digests(data) and not verify(tmp_path / "two") and set(manifest["split"]) == {"train", "test"} and manifest["config"]["split"] == ["train", "test"]
+
+
 # ---- again, elsewhere ----
+
+
+def test_some_sets_are_certified_and_the_others_need_not_be_finished(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    unfinished = read_manifest(data)["split"]["validation"][0] if read_manifest(data)["split"]["validation"] else read_manifest(data)["split"]["test"][0]
+    sides = ["train"] if not read_manifest(data)["split"]["validation"] else ["train", "test"]
+    (tmp_path / "data" / "systems" / f"{unfinished}.json").unlink()
+    file = certify(tmp_path / "data", tmp_path / "c.parquet", sides)
+    reproduce(file, tmp_path / "again", workers=1)
+    wanted = {name: digest for name, digest in digests(data).items() if name.split("/")[0] in sides}
+    assert digests(tmp_path / "again") == wanted and not verify(tmp_path / "again")
+    generate(config(tmp_path / "again", split=sides), QUIET)  # it is what generate makes of these sets
+    assert digests(tmp_path / "again") == wanted
+    for wrong in ("train", [], ["mine"]):
+        with pytest.raises(ValueError, match="such as \\[train\\]"):
+            certify(data, tmp_path / "d.parquet", wrong)
 
 
 @pytest.mark.parametrize("packed", [False, True])
