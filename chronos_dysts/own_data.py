@@ -78,6 +78,8 @@ def describe(answer: SeriesForecast) -> list[str]:
     table = answer.past.summary().set_index("forecaster")
     line = table.loc[answer.forecaster]
     if line.undefined_windows: said.append(f"On {int(line.undefined_windows)} of the {int(line.windows)} moments of the backtest a column did not move, and errors have no unit there: these are left out.")
+    still = [name for name, moves in zip(series.names, np.isfinite(answer.past.scale).any(0)) if not moves]
+    if still and len(still) < len(series.names): said.append(f"{', '.join(still)} never moved there: forecast the others alone with columns=[{','.join(name for name in series.names if name not in still)}], and the backtest has an answer.")
     if np.isnan(line.vpt_steps): return said
     whole = line.vpt_steps >= h
     said.append(f"How far could it have been trusted? At {int(line.windows)} moments of this series' own past it held for {_time_in_words(line.vpt_steps, answer, period)}{' or more' if whole else ''} (median; the middle half {line.vpt_q25:.0f} to {line.vpt_q75:.0f}), "

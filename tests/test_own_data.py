@@ -140,7 +140,8 @@ def test_constants_and_short_series():
     one = np.stack([np.sin(np.arange(200) / 3), np.full(200, 4.0)])
     answer = forecast(one, ContextParroting(), 20, context_length=80)
     assert np.allclose(answer.forecast.median[0, 1], 4) and answer.past.summary().undefined_windows[0] == 20
-    assert "did not move" in " ".join(describe(answer))
+    said = " ".join(describe(answer))
+    assert "did not move" in said and f"{answer.series.names[1]} never moved there" in said and f"columns=[{answer.series.names[0]}]" in said
     short = forecast(np.sin(np.arange(30.0)), Persistence(), 20)
     assert short.past is None and "too short for a backtest" in " ".join(describe(short))
 
