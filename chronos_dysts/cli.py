@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Hydra, PyYAML, rich and the rooms are imported where they are used: `chronos-dysts --help` answers at once.
 
 # %% auto #0
-__all__ = ['COMMANDS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'command_groups',
+__all__ = ['COMMANDS', 'SHELLS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'command_groups',
            'get_command', 'Setting', 'read_settings', 'compose', 'help_text', 'completion', 'main']
 
 # %% ../nbs/95_cli.ipynb #311cb212
@@ -399,7 +399,7 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
         overrides = [f"{definition.first}={overrides[0]}", *overrides[1:]]
     named = [override.partition("=")[2] for override in overrides if override.startswith("experiment=")]
     if named:
-        recipes = sorted(path.name for path in resources.files("chronos_dysts.configs").joinpath("recipes").iterdir() if path.joinpath(file).is_file())
+        recipes = _recipes(file)
         if config_dir is not None or len(named) > 1:
             raise UsageError(f"experiment={named[0]} and {f'--config-dir {config_dir}' if config_dir is not None else f'experiment={named[1]}'}: a command has one recipe")
         if named[0] not in recipes:
@@ -435,8 +435,17 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     return config
 
 # %% ../nbs/95_cli.ipynb #bef6fb8a
+SHELLS = ("bash", "zsh", "fish")
+
+
+def _recipes(file: str | None = None) -> list[str]:
+    """The names of the recipes that come with the package; with `file`, of those that have it."""
+    folder = resources.files("chronos_dysts.configs").joinpath("recipes")
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and (file is None or path.joinpath(file).is_file()))
+
+
 OPTIONS = (
-    ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: seed, seed-100-30, generic, panda-like, nano (experiment=NAME is the same)"),
+    ("--config-dir DIR", f"a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: {', '.join(_recipes())} (experiment=NAME is the same)"),
     ("--quiet", "print nothing but errors"),
     ("--json", "print one JSON object and nothing else: what was made, or the error"),
     ("--completion SHELL", "print what completes words in bash, zsh or fish, as in: source <(chronos-dysts --completion bash)"),
@@ -500,6 +509,9 @@ def _words_of(name: str) -> dict[str, str]:
 
 def completion(shell: str) -> str:
     """A script that completes words of `chronos-dysts` in "bash", "zsh" or "fish"."""
+    if shell not in SHELLS:
+        raise UsageError(f"completion is made for {', '.join(SHELLS[:-1])} and {SHELLS[-1]}, not {shell!r}")
+    recipes = _recipes()
     options = [option.split()[0] for option, _ in OPTIONS]
     keys = {name: _words_of(name) for name in COMMANDS}
     firsts, groups = list(dict.fromkeys(name.split()[0] for name in COMMANDS)), command_groups()
@@ -517,7 +529,7 @@ _chronos_dysts() {{
     key="${{last%%=*}}"
     case "$key" in
       {"|".join(switches)}) COMPREPLY=($(compgen -W "true false" -- "${{last#*=}}")) ;;
-      *) COMPREPLY=($(compgen -f -- "${{last#*=}}")); compopt -o filenames 2>/dev/null ;;
+      *) local IFS=$'\\n'; COMPREPLY=($(compgen -f -- "${{last#*=}}")); compopt -o filenames 2>/dev/null ;;
     esac
     [[ "$COMP_WORDBREAKS" == *=* ]] || COMPREPLY=("${{COMPREPLY[@]/#/$key=}}")
     return
@@ -525,8 +537,8 @@ _chronos_dysts() {{
   local before
   read -ra before <<< "${{line%"$last"}}"
   case "${{before[-1]}}" in
-    --config-dir) COMPREPLY=($(compgen -d -W "seed panda-like nano" -- "$last")); return ;;
-    --completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$last")); return ;;
+    --config-dir) COMPREPLY=($(compgen -d -W "{" ".join(recipes)}" -- "$last")); return ;;
+    --completion) COMPREPLY=($(compgen -W "{" ".join(SHELLS)}" -- "$last")); return ;;
   esac
   local command="${{before[1]}}"
   case "$command" in {"|".join(groups)}) command="${{before[*]:1:2}}" ;; esac
@@ -535,7 +547,9 @@ _chronos_dysts() {{
 {cases}
   esac
   COMPREPLY=($(compgen -W "$words {" ".join(options)}" -- "$last"))
-  [[ ${{#before[@]}} == 2 ]] && case "${{before[1]}}" in {wants_file}) COMPREPLY+=($(compgen -f -- "$last")) ;; esac
+  if [[ ${{#before[@]}} == 2 ]]; then
+    case "${{before[1]}}" in {wants_file}) local IFS=$'\\n'; COMPREPLY+=($(compgen -f -- "$last")); compopt -o filenames 2>/dev/null ;; esac
+  fi
   [[ ${{#COMPREPLY[@]}} == 1 && "${{COMPREPLY[0]}}" == *= ]] && compopt -o nospace 2>/dev/null
 }}
 complete -F _chronos_dysts chronos-dysts"""
@@ -557,6 +571,10 @@ _chronos_dysts() {{
     esac
     return
   fi
+  case "$words[CURRENT-1]" in
+    --completion) compadd {" ".join(SHELLS)}; return ;;
+    --config-dir) compadd {" ".join(recipes)}; _files -/; return ;;
+  esac
   if (( CURRENT == 2 )); then
     _describe command commands
     compadd -- {" ".join(options)}
@@ -579,18 +597,29 @@ _chronos_dysts() {{
   case "$words[2]" in {wants_file}) (( CURRENT == 3 )) && _files ;; esac
 }}
 compdef _chronos_dysts chronos-dysts"""
-    if shell != "fish":
-        raise UsageError(f"completion is made for bash, zsh and fish, not {shell!r}")
 
     def quoted(text): return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     lines = ["# completion of chronos-dysts for fish: chronos-dysts --completion fish | source", "complete -c chronos-dysts -f"]
     lines += [f"complete -c chronos-dysts -n __fish_use_subcommand -a {first} -d {quoted(COMMANDS[first].summary if first in COMMANDS else 'one of ' + ', '.join(groups[first]))}" for first in firsts]
     lines += [f"complete -c chronos-dysts -n '__fish_seen_subcommand_from {first}; and not __fish_seen_subcommand_from {' '.join(seconds)}' -a '{' '.join(seconds)}'" for first, seconds in groups.items()]
-    lines += [f"complete -c chronos-dysts -l {option.split()[0][2:]}{' -r' if ' ' in option else ''} -d {quoted(text)}" for option, text in OPTIONS]
+    values = {"--completion": " ".join(SHELLS), "--config-dir": f"{' '.join(recipes)} (__fish_complete_directories)"}
+    for option, text in OPTIONS:
+        name = option.split()[0]
+        lines.append(f"complete -c chronos-dysts -l {name[2:]}{f' -x -a {quoted(values[name])}' if name in values else ''} -d {quoted(text)}")
     for name, found in keys.items():
         values = [f"{key}={value}" for key, default in found.items() for value in (("true", "false") if default in ("true", "false") else ("",))]
         lines += [f"complete -c chronos-dysts -n '{'; and '.join(f'__fish_seen_subcommand_from {word}' for word in name.split())}' -a {quoted(' '.join(values))}"] * bool(values)
-    return "\n".join(lines)
+    files = wants_file.replace("|", " ")
+    # fish completes whole words: a path after key= is offered with the key before it.
+    return "\n".join([*lines, f"""\
+function __chronos_dysts_paths
+  set -l parts (string split -m 1 = -- (commandline -ct))
+  for path in (__fish_complete_path $parts[2])
+    echo "$parts[1]=$path"
+  end
+end
+complete -c chronos-dysts -n 'string match -q "*=*" -- (commandline -ct); and not string match -qr "^({"|".join(switches)})=" -- (commandline -ct)' -a '(__chronos_dysts_paths)'
+complete -c chronos-dysts -n '__fish_seen_subcommand_from {files}; and test (count (commandline -opc)) -eq 2' -F"""])
 
 # %% ../nbs/95_cli.ipynb #dd522835
 # What rooms raise for bad input, missing files or extras, no connection, a loss that is no number. UsageError is a ValueError.
@@ -608,7 +637,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for flag in ("--help", "--quiet", "--json", "--traceback", "--version"):
         parser.add_argument(flag, *(["-h"] if flag == "--help" else ["-q"] if flag == "--quiet" else []), action="store_true")
     parser.add_argument("--config-dir")
-    parser.add_argument("--completion", choices=("bash", "zsh", "fish"))
+    parser.add_argument("--completion", choices=SHELLS)
     found, rest = parser.parse_known_args(list(argv))
     for word in rest:
         if word.startswith("-") and word != "--":

@@ -524,6 +524,65 @@ def test_bash_completes_commands_keys_and_values(in_an_empty_folder):
     assert completed("chronos-dysts --completion z") == ["zsh"]
 
 
+# What makes an interactive shell tell its line at control-G, in its own words.
+TELLS = {
+    "bash": (["--norc", "--noprofile", "-i"], """PS1='ready> '
+        tell() { printf '<<%s>>\\n' "$READLINE_LINE"; READLINE_LINE=; READLINE_POINT=0; }
+        bind 'set bell-style none'; bind -x '"\\C-g": tell'"""),
+    "zsh": (["-f", "-i"], """PS1='ready> '; unsetopt beep
+        autoload -U compinit; compinit -D -u
+        tell() { print -r -- "<<$BUFFER>>"; BUFFER=; zle reset-prompt }; zle -N tell; bindkey '^G' tell"""),
+    "fish": (["--no-config", "-i"], """function fish_greeting; end
+        function fish_prompt; echo 'ready> '; end
+        function tell; printf '<<%s>>\\n' (commandline | string collect); commandline ''; commandline -f repaint; end
+        bind \\cg tell"""),
+}
+TYPED = {
+    "gener": "generate ",
+    "generate n_p": "generate n_params=",
+    "generate seed=1 --qu": "generate seed=1 --quiet ",
+    "push dry_run=t": "push dry_run=true ",
+    "probe koop": "probe koopman ",
+    "probe koopman str": "probe koopman stride=",
+    "train train.max_s": "train train.max_steps=",
+    "forecast mi": "forecast mine.csv ",
+    "forecast data=mi": "forecast data=mine.csv ",
+    "forecast mine.csv predict": "forecast mine.csv prediction_length=",
+    "evaluate data_dir=a": "evaluate data_dir=a\\ folder/",
+    "generate --config-dir pan": "generate --config-dir panda-like ",
+    "--completion z": "--completion zsh ",
+}
+
+
+@pytest.mark.parametrize("name", cli.SHELLS)
+def test_a_real_shell_completes_what_is_typed(name, in_an_empty_folder):
+    """The keys are pressed in an interactive shell on a terminal of its own: what stands in the line after TAB."""
+    import shutil
+
+    pexpect = pytest.importorskip("pexpect")
+    if not shutil.which(name):
+        pytest.skip(f"{name} is not installed: nobody typed in it")
+    (in_an_empty_folder / "mine.csv").write_text("1\n")
+    (in_an_empty_folder / "a folder").mkdir()
+    flags, tells = TELLS[name]
+    script = in_an_empty_folder / "startup"
+    script.write_text(f"{tells}\n{cli.completion(name)}\n")
+    home = {key: str(in_an_empty_folder) for key in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    environment = {**os.environ, **home, "TERM": "xterm" if name == "fish" else "dumb", "LC_ALL": "C.UTF-8"}
+    child = pexpect.spawn(name, flags, cwd=str(in_an_empty_folder), env=environment, encoding="utf-8", timeout=30, dimensions=(60, 200))
+    try:
+        child.sendline(f"source {script}")
+        child.expect("ready> ")
+        found = {}
+        for line in TYPED:
+            child.send(f"chronos-dysts {line}\t\x07")
+            child.expect("<<chronos-dysts (.*?)>>")
+            found[line] = child.match.group(1)
+    finally:
+        child.close(force=True)
+    assert found == TYPED
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_completion_knows_every_key_and_its_shell_can_read_it(name, run):
     import shutil
