@@ -689,17 +689,26 @@ def _run(options: argparse.Namespace) -> int:
     resolved = OmegaConf.to_container(config, resolve=True)
     console.print(textwrap.indent(_to_yaml(resolved), "  "), markup=False, highlight=False)
     if not options.json:
-        _load(command.runs)(resolved, console=console)
-        if command.then:
-            console.print(f"Next: {command.then.format_map(resolved)}", markup=False, highlight=False)
+        result = _load(command.runs)(resolved, console=console)
+        if then := _next(options.command, resolved, result):
+            console.print(f"Next: {then}", markup=False, highlight=False)
         return 0
     began = time.monotonic()
     with redirect_stdout(sys.stderr):  # a library that prints must not get into the object
         result = _load(command.runs)(resolved, console=console)
     if os.environ.get("RANK", "0") == "0":
-        _print_json({"command": options.command, "exit_code": 0, "made": _made(options.command, resolved, result), "next": command.then.format_map(resolved) or None,
+        _print_json({"command": options.command, "exit_code": 0, "made": _made(options.command, resolved, result), "next": _next(options.command, resolved, result) or None,
                      "seconds": round(time.monotonic() - began, 3), "configuration": resolved})
     return 0
+
+
+def _next(command: str, config: Mapping[str, Any], result: Any) -> str:
+    """What to do after a command; empty where its own last line says so."""
+    then = COMMANDS[command].then
+    match command:
+        case "generate" if config["split"] not in (None, "train"): then = "chronos-dysts evaluate data_dir={data_dir} split={split}"
+        case "forecast" if result.past is None: then = "read {output_dir}/summary.txt: without a backtest nothing is known of how far {output_dir}/forecast.csv can be trusted"
+    return then.format_map(config)
 
 
 def _made(command: str, config: Mapping[str, Any], result: Any) -> dict[str, Any]:

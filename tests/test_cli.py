@@ -436,6 +436,16 @@ def test_what_comes_next_is_said_with_keys_that_there_are(name):
         cli.compose(other, settings)
 
 
+def test_what_comes_next_depends_on_what_was_made(run):
+    """Test trajectories are judged on, not learnt from; a forecast without a backtest has none to look at."""
+    from types import SimpleNamespace
+
+    assert cli._next("generate", {"data_dir": "unseen", "split": "test"}, None) == "chronos-dysts evaluate data_dir=unseen split=test"
+    assert cli._next("generate", {"data_dir": "flows", "split": "train"}, None) == "chronos-dysts train data_dir=flows run_name=first"
+    assert "backtest.png" in cli._next("forecast", {"output_dir": "f"}, SimpleNamespace(past=object()))
+    assert cli._next("forecast", {"output_dir": "f"}, SimpleNamespace(past=None)).startswith("read f/summary.txt")
+
+
 class Report:
     name, status, files, trajectories = "Lorenz", "complete", {"a": "b"}, 2
 
