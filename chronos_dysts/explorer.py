@@ -57,7 +57,7 @@ def _fixed_palette() -> Image.Image:
 
 class Canvas:
     """A figure for many frames. Artists that `move` has returned are drawn on each; axes, ticks and labels once, and again only those of axes whose limits or labels are others."""
-    margins = (66, 40, 16, 18)  # pixels of 96 an inch that ticks and labels of axes may take: left, bottom, right, top
+    margins = (66, 40, 26, 18)  # pixels of 96 an inch that ticks and labels of axes may take: left, bottom, right, top; those of neighbours do not overlap
 
     def __init__(self, width: float, height: float, dpi: int = 96):  # inches, pixels an inch
         with mpl.rc_context(plots.STYLE):
@@ -142,7 +142,7 @@ def roomy(values: Any, now: tuple[float, float]) -> tuple[float, float]:
     if not len(values): return now
     low, high = float(values.min()), float(values.max())
     if now[0] <= low and high <= now[1] and high - low > 0.5 * (now[1] - now[0]): return now
-    reach = max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-12)
+    reach = max(high - low, 1e-2 * max(abs(low), abs(high)), 1e-12)  # what has come to rest is a point, and not its rounding errors under a lens
     step = 10.0 ** np.floor(np.log10(reach / 4))
     step *= next(m for m in (1, 2, 5, 10) if m * step >= reach / 8)
     return float(step * np.floor((low - 0.03 * reach) / step)), float(step * np.ceil((high + 0.03 * reach) / step))
@@ -227,6 +227,9 @@ class Explorer(ABC):
         if not InteractiveShell.initialized():
             print(f"{self!r}: widgets run in JupyterLab; here, figure() gives a still figure")
             return
+        # What is stored with a notebook is encoded once and small; frames that follow a hand are encoded quickly.
+        Image.open(io.BytesIO(self._image.value)).save(file := io.BytesIO(), format="png", optimize=True)
+        self._image.value = file.getvalue()
         bundle = self.widget._repr_mimebundle_()
         file = io.BytesIO()
         self.figure().savefig(file, format="png", dpi=72)
@@ -291,7 +294,7 @@ class SystemExplorer(Explorer):
         self._space = c.axes(0.005, 0.03, 0.34, 0.94)
         self._space.set_axis_off()
         self._space.set(xlim=(-1.5, 1.5), ylim=(-1.85, 1.85), aspect="equal")
-        self._planes = [c.axes(0.405, 0.58, 0.23, 0.37), c.axes(0.405, 0.115, 0.23, 0.35)]
+        self._planes = [c.axes(0.405, 0.58, 0.2145, 0.37), c.axes(0.405, 0.115, 0.2145, 0.35)]
         self._series = c.axes(0.705, 0.58, 0.285, 0.37, xlabel="time (dominant periods)")
         self._spectrum = c.axes(0.705, 0.115, 0.285, 0.35, xlabel="frequency (cycles a dominant period)", ylabel="share of the power", xscale="log", yscale="log", xlim=(0.08, 12.0), ylim=(1e-9, 1.0))
         self._orbit = c.line(self._space, color=plots.INK, lw=0.6)
@@ -648,14 +651,14 @@ class ForecastExplorer(Explorer):
         self.forecasters, self.length = {f.name: f for f in found}, length
         self._quick = all(type(f) in BASELINES.values() for f in found)
         c, self._looks = self.canvas, plots.palette([*self.forecasters])
-        self._rows = [c.axes(0.066, 0.675 - 0.28 * k, 0.519, 0.25) for k in range(3)]
+        self._rows = [c.axes(0.066, 0.675 - 0.28 * k, 0.503, 0.25) for k in range(3)]
         self._growth = c.axes(0.655, 0.56, 0.335, 0.365, ylabel="error (std. dev. of context)", xlabel="steps ahead", yscale="log", ylim=(1e-3, 20.0))
         self._space = c.axes(0.655, 0.02, 0.335, 0.42)
         self._space.set_axis_off()
         self._space.set(xlim=(-2.6, 2.6), ylim=(-1.55, 1.55), aspect="equal")
         for ax in self._rows: ax.axvline(0, color=plots.GREY, lw=0.8)
         self._growth.axhline(_THRESHOLD, color=plots.INK, lw=0.8, ls=(0, (4, 3)))
-        self._growth.annotate(f"{_THRESHOLD:g}: end of validity", (1, _THRESHOLD), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points", fontsize=7.5, ha="right")
+        self._growth.annotate(f"dashed: {_THRESHOLD:g}, where validity ends", (1, 1), xycoords="axes fraction", xytext=(0, 3), textcoords="offset points", fontsize=7.5, ha="right")
         self._contexts = [c.line(ax, color=plots.GREY, lw=1.1) for ax in self._rows]
         self._bands = {name: [[c.move(ax.fill_between([0, 1], [0, 0], [0, 0], color=look["color"], alpha=alpha, lw=0)) for alpha in (0.14, 0.2)] for ax in self._rows] for name, look in self._looks.items()}
         self._truths = [c.line(ax, color=plots.INK, lw=1.4) for ax in self._rows]

@@ -62,6 +62,17 @@ def test_a_frame_on_a_kept_background_is_the_figure_drawn_anew():
     assert kept.redrawn == 1, "only the axes concerned were drawn again"
 
 
+def test_nothing_is_left_behind_where_labels_were_longer():
+    """A flow that comes to rest and moves again has wide tick labels in between."""
+    each = explorer.SystemExplorer("Lorenz")
+    for rho in (15, 32):
+        each.move(rho=rho)
+        kept = pixels(each)
+        each.canvas.changed()
+        each._react(lambda: None)
+        assert np.array_equal(kept, pixels(each)), rho
+
+
 @pytest.mark.parametrize("values", [[0, 1], [-1e-9, 1e-9], [5, 5], [1e6, 1e6 + 1], [-3, 700], [np.nan, 2, np.inf, 3]])
 def test_limits_hold_the_values_and_stay(values):
     limits = explorer.roomy(values, (0.0, 0.0))

@@ -122,13 +122,13 @@ def sentence(record):
     ran = [step for step in record["steps"] if "seconds" in step]
     least, most = record["load"]
     slowest = max(ran, key=lambda step: step["seconds"])
-    busy = f", beside other work (load {least:.0f} to {most:.0f})" if most > 2.5 else ""
-    what = slowest["source"].splitlines()[0] if slowest["kind"] == "sh" else "a cell with " + slowest["source"].splitlines()[-1]
-    text = (f"**{clock(record['seconds'])}**, {clock(record['cpu_seconds'])} of them the processor's, is what all of this page took as a newcomer follows it: in an empty folder and a fresh environment "
-            f"(Python {record['python']}, the pinned packages, the wheel of this version), each command and each visible cell in its order, libraries loaded anew by each command; "
-            f"on {record['hardware']}, without a GPU or a network{busy}. The longest was `{what[:60] + (' …' if len(what) > 60 else '')}` with {clock(slowest['seconds'])}.")
+    lines = slowest["source"].splitlines()
+    what = f"`{lines[0][:60]}{' …' * (len(lines[0]) > 60)}`" if slowest["kind"] == "sh" else "the imports" if lines[-1].startswith(("from ", "import ")) else f"the cell that ends with `{lines[-1][:60]}{' …' * (len(lines[-1]) > 60)}`"
+    busy = f" that other work kept busy (load {least:.0f} to {most:.0f})" if most > 2.5 else ""
     left = sorted({step["left_out"] for step in record["steps"] if "left_out" in step} - {ELSEWHERE["^pip install"]})
-    return text + (f" Left out: what {' and what '.join(left)}." if left else "")
+    return (f"*All of this page took **{clock(record['seconds'])}** by the clock and {clock(record['cpu_seconds'])} of the processor, when it was followed as a newcomer would: in an empty folder and a fresh environment "
+            f"(Python {record['python']}, the tested versions, the package as it is installed and not as it lies in the repository), each command and each visible cell in its order, on {record['hardware']}{busy}, without a GPU or a network. "
+            f"The longest part was {what}, {clock(slowest['seconds'])}.{' Left out: what ' + ' and what '.join(left) + '.' if left else ''}*")
 
 
 def main(argv=None):
@@ -146,13 +146,13 @@ def main(argv=None):
         about, module = json.loads(subprocess.run([python, "-c", ABOUT], cwd=folder, env=env, text=True, capture_output=True, check=True).stdout)
     if Path(module).is_relative_to(ROOT) and "site-packages" not in Path(module).parts:
         parser.error(f"that environment takes chronos_dysts from {ROOT.name}/, as no newcomer's does: install the wheel into it")
-    records = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {}
     for name in args.names or TUTORIALS:
         load = [os.getloadavg()[0]]
         done = follow(name, python)
         load.append(os.getloadavg()[0])
         record = {"python": about["python"], "hardware": about["hardware"], "versions": about["versions"], "load": [round(min(load), 1), round(max(load), 1)],
                   "seconds": round(sum(step.get("seconds", 0) for step in done), 1), "cpu_seconds": round(sum(step.get("cpu_seconds", 0) for step in done), 1), "steps": done}
+        records = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {}
         records[name] = record | {"sentence": sentence(record)}
         text = json.dumps(dict(sorted(records.items())), indent=1, ensure_ascii=False) + "\n"
         partial = args.output.with_suffix(".partial")
