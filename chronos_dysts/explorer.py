@@ -227,9 +227,6 @@ class Explorer(ABC):
         if not InteractiveShell.initialized():
             print(f"{self!r}: widgets run in JupyterLab; here, figure() gives a still figure")
             return
-        # What is stored with a notebook is encoded once and small; frames that follow a hand are encoded quickly.
-        Image.open(io.BytesIO(self._image.value)).save(file := io.BytesIO(), format="png", optimize=True)
-        self._image.value = file.getvalue()
         bundle = self.widget._repr_mimebundle_()
         file = io.BytesIO()
         self.figure().savefig(file, format="png", dpi=72)
