@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Hydra, PyYAML, rich and the rooms are imported where they are used: `chronos-dysts --help` answers at once.
 
 # %% auto #0
-__all__ = ['COMMANDS', 'SHELLS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'command_groups',
+__all__ = ['COMMANDS', 'SHELLS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'command_groups',
            'get_command', 'Setting', 'read_settings', 'compose', 'help_text', 'completion', 'main']
 
 # %% ../nbs/95_cli.ipynb #311cb212
@@ -38,20 +38,16 @@ __all__ = ['COMMANDS', 'SHELLS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Comma
 class Command:
     """A command, of one word or two: one line about it, the function `runs` behind it, and where its settings come from.
 
-    `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console; None means not made
-    yet, then `instead` says what to use. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
-    a key has (without one, the default tells); `open` maps a section of the file to a dataclass all of whose fields are keys too; `later` maps keys or sections that
-    are not made yet to what to use; `first` is the key that a word without = stands for. `then` says what to do with what was made, with keys of the
+    `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
+    a key has (without one, the default tells); `open` maps a section of the file to a dataclass all of whose fields are keys too; `first` is the key that a word without = stands for. `then` says what to do with what was made, with keys of the
     configuration in braces; "" where the room says so itself.
     """
     summary: str
-    runs: str | None = None
-    config: str = ""
+    runs: str
+    config: str
     schema: str | None = None
     open: Mapping[str, str] = field(default_factory=dict)
-    later: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
-    instead: str = ""
     first: str = ""
     then: str = ""
 
@@ -140,10 +136,6 @@ class UsageError(ValueError):
     """A command, option or setting that there is not, or that cannot be what was given. Exit code 2."""
 
 
-class NotMadeYet(UsageError):
-    """A command or setting of a later version. Exit code 3."""
-
-
 def _suggest(name: str, known: Sequence[str], what: str) -> str:
     """"did you mean 'x'?", or what there is."""
     last = name.rpartition(".")[2]
@@ -164,7 +156,7 @@ def command_groups() -> dict[str, list[str]]:
 
 
 def get_command(name: str) -> Command:
-    """The command `name`; UsageError with the nearest one for a name that is none, or for one that is not made yet."""
+    """The command `name`; UsageError with the nearest one for a name that is none."""
     if name in (groups := command_groups()):
         raise UsageError(f"{name} what? chronos-dysts {name} {' | '.join(groups[name])}")
     if name not in COMMANDS:
@@ -335,8 +327,6 @@ class _Keys:
             return
         default = _find(self.tree, key)
         if default is _ABSENT and name not in (self.hints(section) if section in self.command.open else ()):
-            if later := self.command.later.get(key.partition(".")[0]):
-                raise NotMadeYet(f"{source}: {key!r} is not made yet; {later}")
             if section in self.known():
                 raise UsageError(f"{source} has no key {key!r}; {section!r} is one value, and a mapping is written '{section}={{{name}: …}}'")
             raise UsageError(f"{source} has no key {key!r}; {_suggest(key, self.known(), 'its keys')}")
@@ -393,8 +383,6 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     from omegaconf.errors import OmegaConfBaseException
 
     definition, file = get_command(command), f"{get_command(command).config}.yaml"
-    if definition.runs is None:
-        raise NotMadeYet(f"{command} is not made yet; {definition.instead}")
     if definition.first and overrides and "=" not in overrides[0]:
         overrides = [f"{definition.first}={overrides[0]}", *overrides[1:]]
     named = [override.partition("=")[2] for override in overrides if override.startswith("experiment=")]
@@ -454,7 +442,7 @@ OPTIONS = (
     ("--version", "the version"),
 )
 
-EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 3: "not made yet", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more", 143: "told to end, the same command goes on"}
+EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more", 143: "told to end, the same command goes on"}
 
 
 def _columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
@@ -478,25 +466,22 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
     """What `chronos-dysts [command] --help` prints, `width` columns wide (by default as the terminal, at most 120)."""
     width = width or min(shutil.get_terminal_size().columns, 120)
     if command is None:
-        rows = [(name, each.summary + ("" if each.runs else " (not made yet)")) for name, each in COMMANDS.items()]
+        rows = [(name, each.summary) for name, each in COMMANDS.items()]
         return "\n".join([
             "chronos-dysts: Chronos time-series foundation models on dynamical systems", "",
             "chronos-dysts <command> [key=value …] [options]", "", *_columns(rows, width), "",
+            "Begin with chronos-dysts demo, or with a file of your own: chronos-dysts forecast data.csv",
             "chronos-dysts <command> --help shows the keys of a command.", "", "Options", *_columns(OPTIONS, width), "",
             *textwrap.wrap("Exit codes: " + " · ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), width)])
     if command in (groups := command_groups()):
         rows = [(second, COMMANDS[f"{command} {second}"].summary) for second in groups[command]]
         return "\n".join([f"chronos-dysts {command} <{'|'.join(groups[command])}> [key=value …] [options]", "", *_columns(rows, width), "", f"chronos-dysts {command} {groups[command][0]} --help shows its keys."])
     definition = get_command(command)
-    if definition.runs is None:
-        body = [_sentence(definition.summary), "", *textwrap.wrap(f"This command is not made yet. Meanwhile, {definition.instead}.", width)]
-        usage = f"chronos-dysts {command}"
-    else:
-        head, settings = read_settings(_file_text(definition))
-        rows = [(f"{setting.key}={setting.default}" if setting.default else setting.key, setting.comment) for setting in settings]
-        body = [*textwrap.wrap(_sentence(head.removeprefix(f"{command}: ")), width), "", f"Keys and their defaults ({definition.config}.yaml)", *_columns(rows, width), "",
-                *textwrap.wrap("A list is written 'key=[a,b]', a mapping 'key={a: 1}', nothing key=null. Options: chronos-dysts --help", width)]
-        usage = f"chronos-dysts {command} [key=value …] [options]"
+    head, settings = read_settings(_file_text(definition))
+    rows = [(f"{setting.key}={setting.default}" if setting.default else setting.key, setting.comment) for setting in settings]
+    body = [*textwrap.wrap(_sentence(head.removeprefix(f"{command}: ")), width), "", f"Keys and their defaults ({definition.config}.yaml)", *_columns(rows, width), "",
+            *textwrap.wrap("A list is written 'key=[a,b]', a mapping 'key={a: 1}', nothing key=null. Options: chronos-dysts --help", width)]
+    usage = f"chronos-dysts {command} [key=value …] [options]"
     examples = [f"  {example}" for example in definition.examples]
     return "\n".join([usage, "", *body, "", "Example" + "s" * (len(examples) > 1), *examples])
 
@@ -504,7 +489,7 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
 def _words_of(name: str) -> dict[str, str]:
     """The keys of a command, each with its default."""
     command = COMMANDS[name]
-    return {s.key: s.default for s in read_settings(_file_text(command))[1] if not s.key.endswith(".*")} if command.runs else {}
+    return {s.key: s.default for s in read_settings(_file_text(command))[1] if not s.key.endswith(".*")}
 
 
 def completion(shell: str) -> str:
@@ -776,4 +761,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--traceback" in argv:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
-        return failed(3 if isinstance(error, NotMadeYet) else 2 if isinstance(error, UsageError) else 1, _one_line(error))
+        return failed(2 if isinstance(error, UsageError) else 1, _one_line(error))

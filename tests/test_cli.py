@@ -17,8 +17,6 @@ import pytest
 from chronos_dysts import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-MADE = [name for name, command in cli.COMMANDS.items() if command.runs]
-LATER = [name for name, command in cli.COMMANDS.items() if not command.runs]
 COMMAND = [sys.executable, "-c", "import sys; from chronos_dysts.cli import main; sys.exit(main())"]
 
 
@@ -108,12 +106,9 @@ def test_help_of_every_command_is_complete_and_fits(name, width):
     assert text.startswith(f"chronos-dysts {name}")
     assert all(example in text for example in cli.COMMANDS[name].examples)
     above = text.partition("\nExample")[0]
-    keys = {setting.key for setting in cli.read_settings(cli._file_text(cli.COMMANDS[name]))[1]} if name in MADE else ()
+    keys = {setting.key for setting in cli.read_settings(cli._file_text(cli.COMMANDS[name]))[1]}
     for line in above.splitlines():
         assert len(line) <= width or line.strip().partition("=")[0] in keys, "only a long key may stand out"
-    if name in LATER:
-        assert "not made yet" in text
-        return
     _, settings = cli.read_settings(cli._file_text(cli.COMMANDS[name]))
     flat = " ".join(text.split())
     for setting in settings:
@@ -122,7 +117,7 @@ def test_help_of_every_command_is_complete_and_fits(name, width):
             assert setting.comment in text
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_key_of_a_file_is_explained(name):
     head, settings = cli.read_settings(cli._file_text(cli.COMMANDS[name]))
     assert head.startswith(f"{name}: ") and len(head) < 200
@@ -133,7 +128,7 @@ def test_every_key_of_a_file_is_explained(name):
     assert leaves == [setting.key for setting in settings if not setting.key.endswith(".*")]
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_a_file_has_the_keys_of_the_room_and_its_defaults(name):
     """One who calls the room from a notebook gets what one gets who calls the command."""
     kind = cli._load(cli.COMMANDS[name].schema)
@@ -151,7 +146,7 @@ def test_the_defaults_of_train_are_those_of_its_file():
     assert TrainConfig.from_mapping(cli._compose_file("train")).resolved()["train"] == TrainConfig().resolved()["train"]
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_examples_are_valid(name):
     for example in cli.COMMANDS[name].examples:
         import shlex
@@ -172,13 +167,6 @@ def test_a_command_of_two_words(run):
     assert code == 0 and all(f"  {name.split()[1]} " in out for name in cli.COMMANDS if name.startswith("probe "))
     assert run("probe", "koopman", "--help")[1].startswith("chronos-dysts probe koopman [key=value")
     assert run("--json", "probe", "koopman", "seed=x")[0] == 2
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_a_command_that_is_not_made_yet_says_what_to_use(name, run):
-    message = one_error(*(result := run(name, "seed=1")))
-    assert result[0] == 3
-    assert message == f"{name} is not made yet; {cli.COMMANDS[name].instead}"
 
 
 # ---- how a setting travels ----
@@ -421,7 +409,7 @@ def test_of_several_processes_the_first_speaks(run, seen, monkeypatch):
 # ---- for scripts ----
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_what_comes_next_is_said_with_keys_that_there_are(name):
     """And where it is a command, one that there is, with settings that it takes."""
     import shlex
