@@ -71,7 +71,7 @@ def steps(name, root=ROOT):
         if cell["cell_type"] == "markdown":
             for block in SH.findall(source):
                 why = next((reason for pattern, reason in ELSEWHERE.items() if re.search(pattern, block, re.MULTILINE)), None)
-                found.append(("sh", block.strip(), why))
+                found.append(("sh", re.sub(r"\s*\\\n\s*", " ", block.strip()), why))  # a command over several lines is one
         elif cell["cell_type"] == "code":
             flags = {flag.replace(" ", "") for flag in FLAG.findall(source)}
             if not flags & {"hide", "echo:false"}:
@@ -124,7 +124,8 @@ def sentence(record):
     slowest = max(ran, key=lambda step: step["seconds"])
     lines = slowest["source"].splitlines()
     what = f"`{lines[0][:60]}{' …' * (len(lines[0]) > 60)}`" if slowest["kind"] == "sh" else "the imports" if lines[-1].startswith(("from ", "import ")) else f"the cell that ends with `{lines[-1][:60]}{' …' * (len(lines[-1]) > 60)}`"
-    busy = f" that other work kept busy (load {least:.0f} to {most:.0f})" if most > 2.5 else ""
+    load = f"{least:.0f}" if f"{least:.0f}" == f"{most:.0f}" else f"{least:.0f} to {most:.0f}"
+    busy = f" that other work kept busy (load {load})" if most > 2.5 else ""
     left = sorted({step["left_out"] for step in record["steps"] if "left_out" in step} - {ELSEWHERE["^pip install"]})
     return (f"*All of this page took **{clock(record['seconds'])}** by the clock and {clock(record['cpu_seconds'])} of the processor, when it was followed as a newcomer would: in an empty folder and a fresh environment "
             f"(Python {record['python']}, the tested versions, the package as it is installed and not as it lies in the repository), each command and each visible cell in its order, on {record['hardware']}{busy}, without a GPU or a network. "
