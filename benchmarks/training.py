@@ -1,19 +1,21 @@
 """Training: our step against the public Chronos recipe's loop, and against a bare loop on tensors that are ready; on a GPU also how much of the chip is used.
 
-    python benchmarks/training.py [--size nano] [--batch 8] [--context 512] [--horizon 64] [--steps 12] [--rounds 3] [--precision fp32] [--json FILE]
+    python benchmarks/training.py [--size nano] [--batch 8] [--context 512] [--horizon 64] [--steps 12] [--rounds 3] [--precision fp32] [--makers 0] [--compile] [--json FILE]
 
 speed  A T5 of the same size, batch and precision, trained in three ways that take turns, `rounds` times; a ratio is the median over the turns of the ratio of median times a step, least and most in brackets.
          public  The loop of the public recipe: its loader and its tokenising, one window at a time, in one worker (one Arrow file is one worker), Trainer with its settings. Written from its documentation.
          ours    `ChronosTrainer` on a `StoreSource` of the same trajectories, with an augmentation on every second window.
          bare    Forward, backward, clipping and a fused AdamW on one batch that is ready: the limit.
        Beside that the share of the time that our loop waits for data.
-chip   On a GPU: samples a second, the share of the chip's dense bf16 peak (floating-point operations are counted product by product), and memory, for `small` models of the three families at context 512 in bf16, ours beside the public recipe
-       for the T5. Without a GPU it says so; --anyway runs it on the CPU on `nano` models, to see that it works.
+chip   On a GPU: samples a second, the share of the chip's dense bf16 peak (floating-point operations are counted product by product, attention included), and memory, for `small` models of the three families at context 512 in bf16, each beside
+       its bare loop, the T5 also beside the public recipe. Batches are those of --chip-batches, halved where the memory does not suffice. Without a GPU it says so; --anyway runs it on the CPU on `nano` models, to see that it works.
 
-On a GPU steps are timed by the clock; on the CPU in processor time of the training process, so that a busy machine disturbs less (the worker of the public loader is a process of its own and does not count; our thread does). Waiting is by the clock.
+--makers is the number of processes that make our batches, 0 for a thread. On a GPU steps are timed by its own events, without a stop between them; on the CPU in processor time of the training process, so that a busy machine disturbs less (the worker
+of the public loader is a process of its own and does not count; our thread does). Waiting is by the clock.
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -27,6 +29,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -44,26 +47,43 @@ PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "B200": 2250, "A100": 312, 
 SKIPPED = 3  # steps at the start of a round that are not timed
 
 
-def now(device: torch.device) -> float:
-    """Seconds: by the clock after all that is under way on a GPU, else of the processor."""
+def mark(device: torch.device):
+    """A moment: an event among what the GPU has to do, else seconds of the processor."""
     if device.type != "cuda":
         return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def step_seconds(marks: list) -> float:
+    """Median seconds between the marks at the ends of steps."""
+    if isinstance(marks[0], float):
+        return statistics.median(b - a for a, b in zip(marks[SKIPPED - 1:], marks[SKIPPED:]))
+    marks[-1].synchronize()
+    return statistics.median(a.elapsed_time(b) for a, b in zip(marks[SKIPPED - 1:], marks[SKIPPED:])) / 1e3
+
+
+def settle(device: torch.device) -> None:
+    """Give back what the model before has used."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 class Clock(TrainerCallback):
     """When steps end."""
 
     def __init__(self, device: torch.device):
-        self.device, self.times, self.clock = device, [], []
+        self.device, self.marks, self.clock = device, [], []
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.times.append(now(self.device))
+        self.marks.append(mark(self.device))
         self.clock.append(time.perf_counter())
 
     def step(self) -> float:
-        return statistics.median(b - a for a, b in zip(self.times[SKIPPED - 1:], self.times[SKIPPED:]))
+        return step_seconds(self.marks)
 
 
 class PublicWindows(IterableDataset):
@@ -99,7 +119,7 @@ def with_ours(folder: Path, family: str, size: str, batch: int, args) -> tuple[f
     augmentation = Mixture([RandomAffineTransform(), RandomConvexCombinationTransform()], [0.25, 0.25])
     source = StoreSource(open_store(folder / "files"), args.context, args.horizon, batch, augmentation=augmentation, channels="joint" if family == "chronos-2" else "one")
     with tempfile.TemporaryDirectory() as place:
-        settings = arguments(args, place, batch, ignore_data_skip=True, label_names=["target"], logging_nan_inf_filter=False)
+        settings = arguments(args, place, batch, ignore_data_skip=True, label_names=["target"], logging_nan_inf_filter=False, dataloader_num_workers=args.makers)
         clock = Clock(settings.device)
         trainer = ChronosTrainer(fresh(family, size, args), settings, source, {}, callbacks=[Waiting(clock), clock])
         trainer.remove_callback(PrinterCallback)
@@ -126,6 +146,7 @@ def bare(folder: Path, family: str, size: str, batch: int, args) -> float:
     model = fresh(family, size, args).to(device).train()
     source = StoreSource(open_store(folder / "files"), args.context, args.horizon, batch, channels="joint" if family == "chronos-2" else "one")
     inputs = {name: x.to(device) if torch.is_tensor(x) else x for name, x in model_inputs(model, source.batch(0)).items()}
+    source.close()
     optimiser, forward = torch.optim.AdamW(model.parameters(), 1e-3, fused=True), torch.compile(model) if args.compile else model
     times = []
     for _ in range(args.steps + SKIPPED):
@@ -135,40 +156,45 @@ def bare(folder: Path, family: str, size: str, batch: int, args) -> float:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        times.append(now(device))
-    return statistics.median(b - a for a, b in zip(times[SKIPPED - 1:], times[SKIPPED:]))
+        times.append(mark(device))
+    return step_seconds(times)
 
 
 def spread(values: list[float]) -> dict:
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
-def speed_part(folder: Path, args) -> dict:
+def speed_part(folder: Path, args) -> list[dict]:
+    return [speed_at(folder, batch, args) for batch in args.batch]
+
+
+def speed_at(folder: Path, batch: int, args) -> dict:
     seconds: dict[str, list[float]] = {"public": [], "ours": [], "bare": []}
-    waits = []
+    waits, device = [], torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for _ in range(args.rounds):
-        seconds["public"].append(with_public(folder, args.size, args.batch, args))
-        ours, waited = with_ours(folder, "chronos-t5", args.size, args.batch, args)
+        settle(device)
+        seconds["public"].append(with_public(folder, args.size, batch, args))
+        ours, waited = with_ours(folder, "chronos-t5", args.size, batch, args)
         seconds["ours"].append(ours)
         waits.append(waited)
-        seconds["bare"].append(bare(folder, "chronos-t5", args.size, args.batch, args))
+        seconds["bare"].append(bare(folder, "chronos-t5", args.size, batch, args))
     ratios = {"public": spread([p / o for p, o in zip(seconds["public"], seconds["ours"])]), "bare": spread([b / o for b, o in zip(seconds["bare"], seconds["ours"])])}
-    print(f"chronos-t5 {args.size}, context {args.context}, horizon {args.horizon}, batches of {args.batch}, {args.precision}; {args.rounds} rounds of {args.steps} steps")
+    print(f"chronos-t5 {args.size}, context {args.context}, horizon {args.horizon}, batches of {batch}, {args.precision}{', compiled' if args.compile else ''}; {args.rounds} rounds of {args.steps} steps", flush=True)
     for name, text in (("public", "the public recipe's loop"), ("ours", "ours"), ("bare", "a bare loop on one ready batch")):
-        print(f"  {text:32}{args.batch / statistics.median(seconds[name]):9.1f} samples/s{'' if torch.cuda.is_available() else ' of processor time'}")
+        print(f"  {text:32}{batch / statistics.median(seconds[name]):9.1f} samples/s{'' if torch.cuda.is_available() else ' of processor time'}")
     for name, text in (("public", "the speed of the public loop"), ("bare", "the speed of the bare loop")):
         r = ratios[name]
         print(f"  ours has {r['median']:.2f} times [{r['least']:.2f}, {r['most']:.2f}] {text}")
-    print(f"  waiting for data: {statistics.median(waits):.2%} of the time [{min(waits):.2%}, {max(waits):.2%}]")
-    return {"seconds a step": seconds, "ours over public": ratios["public"], "ours over bare": ratios["bare"], "waiting": spread(waits)}
+    print(f"  waiting for data: {statistics.median(waits):.2%} of the time [{min(waits):.2%}, {max(waits):.2%}]", flush=True)
+    return {"batch": batch, "seconds a step": seconds, "ours over public": ratios["public"], "ours over bare": ratios["bare"], "waiting": spread(waits)}
 
 
 def operations(folder: Path, family: str, size: str, batch: int, args) -> int:
-    """Floating-point operations of the products in a forward and a backward pass."""
+    """Floating-point operations of the products in a forward and a backward pass; nothing is counted twice where a kernel computes it again."""
     model = fresh(family, size, args)
     source = StoreSource(open_store(folder / "files"), args.context, args.horizon, batch, channels="joint" if family == "chronos-2" else "one")
     counter = FlopCounterMode(display=False)
-    with counter:
+    with counter, sdpa_kernel(SDPBackend.MATH):  # attention as plain products: not every kernel is counted
         model(**model_inputs(model, source.batch(0))).loss.backward()
     return counter.get_total_flops()
 
@@ -180,25 +206,43 @@ def chip_part(folder: Path, args) -> dict | None:
         return None
     name = torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine()
     peak = next((peak for part, peak in PEAKS.items() if part in name), None) if gpu else None
-    size, batch = ("small", args.chip_batch) if gpu else ("nano", 2)
+    size, device = "small" if gpu else "nano", torch.device("cuda" if gpu else "cpu")
     lines = []
-    for family in FAMILIES:
-        if gpu:
-            torch.cuda.reset_peak_memory_stats()
-        count = operations(folder, family, size, 1, args) * batch
-        seconds, waited = with_ours(folder, family, size, batch, args)
-        line = {"family": family, "samples per second": batch / seconds, "TFLOP/s": count / seconds / 1e12, "MFU": count / seconds / 1e12 / peak if peak else None, "GiB": torch.cuda.max_memory_allocated() / 2**30 if gpu else None, "waiting": waited}
+    for family, batch in zip(FAMILIES[:3], args.chip_batches if gpu else (2, 2, 2)):  # those that are published
+        if family not in args.families:
+            continue
+        each = operations(folder, family, size, 1, args)
+        while True:
+            settle(device)
+            try:
+                seconds, waited = with_ours(folder, family, size, batch, args)
+                memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
+                settle(device)
+                limit = bare(folder, family, size, batch, args)
+                break
+            except torch.OutOfMemoryError:
+                if batch == 1:
+                    raise
+            batch //= 2  # outside the handler, which holds on to what does not fit
+        count = each * batch
+        line = {"family": family, "batch": batch, "samples per second": batch / seconds, "bare samples per second": batch / limit, "TFLOP/s": count / seconds / 1e12, "MFU": count / seconds / 1e12 / peak if peak else None, "bare MFU": count / limit / 1e12 / peak if peak else None,
+                "GiB": memory, "waiting": waited, "GFLOP a sample": each / 1e9}
         if family == "chronos-t5":
+            settle(device)
             line["public samples per second"] = batch / with_public(folder, size, batch, args)
+            line["public GiB"] = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
         lines.append(line)
-        print("  " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()))
-    return {"device": name, "peak TFLOP/s": peak, "size": size, "batch": batch, "models": lines}
+        print("  " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()), flush=True)
+    return {"device": name, "peak TFLOP/s": peak, "size": size, "models": lines}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("batch", 8), ("context", 512), ("horizon", 64), ("steps", 12), ("rounds", 3), ("trajectories", 16), ("length", 4096), ("chip-batch", 256)):
+    for name, default in (("context", 512), ("horizon", 64), ("steps", 12), ("rounds", 3), ("trajectories", 16), ("length", 4096), ("makers", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--batch", type=int, nargs="+", default=[32, 256] if torch.cuda.is_available() else [8])
+    parser.add_argument("--chip-batches", type=int, nargs=3, default=[256, 4096, 1024], help="rows for the T5 and the Bolt, windows of three coordinates for Chronos-2")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES[:3], default=list(FAMILIES[:3]), help="of the chip part")
     parser.add_argument("--size", default="tiny" if torch.cuda.is_available() else "nano")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model on all sides")
@@ -217,8 +261,8 @@ def main():
             if name not in ("speed", "chip"):
                 parser.error(f"there is no part {name!r}; there are speed, chip")
             found[name] = {"speed": speed_part, "chip": chip_part}[name](Path(folder), args)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+            if args.json:  # part by part
+                args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from transformers.utils import ModelOutput
 from .forecasting import LEVELS
 
 # %% auto #0
-__all__ = ['MOTIFS', 'SHIFTED', 'MAPS', 'EXPERTS', 'CUTS', 'PATCH', 'READ', 'LONGEST', 'MOST_CHANNELS', 'Units', 'bridge',
-           'decorrelation_steps', 'motif_distances', 'analogues', 'MapSpec', 'maps', 'Opinions', 'consult',
+__all__ = ['MOTIFS', 'SHIFTED', 'MAPS', 'EXPERTS', 'CUTS', 'PATCH', 'READ', 'LONGEST', 'MOST_CHANNELS', 'CROPS', 'Units',
+           'bridge', 'decorrelation_steps', 'motif_distances', 'analogues', 'MapSpec', 'maps', 'Opinions', 'consult',
            'DystsConfig', 'DystsOutput', 'DystsModel', 'DystsPipeline', 'roll']
 
 # %% ../nbs/48_architecture.ipynb #944fb620
@@ -142,25 +142,22 @@ def _pairs(width: int, order: int) -> tuple[Tensor, ...]:
 
 
 class _Features:
-    "One, the values, their products up to an order, and Gaussian bumps on some points, of values `(window, …, value)`."
+    "One, the values, their products up to an order, and Gaussian bumps on some points, of `(window, …, 1 + value)`: one, and then the values, which lie at `places`."
 
-    def __init__(self, width: int, order: int, centres: Tensor | None = None,  # (window, centre, value)
-                 device: Any = None):
-        self.factors, self.bumps = [index.to(device) for index in _pairs(width, order)], None
+    def __init__(self, places: Tensor, order: int, centres: Tensor | None = None):  # (value,), of the centres (window, centre, value)
+        there = torch.cat([places.new_zeros(1), places])
+        self.factors, self.bumps = [there[index.to(there.device)] for index in _pairs(len(places), order)], None
         if centres is not None:
-            size = torch.cdist(centres, centres).flatten(-2).median(-1).values.clamp(min=1e-6)[..., None, None]
-            # -|u - c|² / 2 s² as a product of (u, |u|², 1)
-            square = centres.square().sum(-1, keepdim=True)
-            self.bumps = (torch.cat([2 * centres, -torch.ones_like(square), -square], -1) / (2 * size.square())).transpose(-1, -2)
+            self.places, size = places, torch.cdist(centres, centres).flatten(-2).median(-1).values.clamp(min=1e-6)[..., None, None]
+            # -|u - c|² / 2 s² as a product of (1, u, |u|²)
+            self.bumps = (torch.cat([-centres.square().sum(-1, keepdim=True), 2 * centres, -torch.ones_like(centres[..., :1])], -1) / (2 * size.square())).transpose(-1, -2)
 
-    def __call__(self, u: Tensor) -> Tensor:
-        one = torch.ones_like(u[..., :1])
-        whole = torch.cat([one, u], -1)
+    def __call__(self, whole: Tensor) -> Tensor:
         made = whole.index_select(-1, self.factors[0])
         for index in self.factors[1:]: made = made * whole.index_select(-1, index)
         if self.bumps is None: return made
-        distance = (torch.cat([u, u.square().sum(-1, keepdim=True), one], -1).flatten(1, -2) @ self.bumps).view(*u.shape[:-1], -1)
-        return torch.cat([made, distance.clamp_(max=0).exp_()], -1)
+        square = whole.index_select(-1, self.places).square().sum(-1, keepdim=True)
+        return torch.cat([made, (torch.cat([made, square], -1) @ self.bumps).clamp_(max=0).exp_()], -1)
 
 
 def maps(x: Tensor,  # (window, channel, time), float64
@@ -173,11 +170,13 @@ def maps(x: Tensor,  # (window, channel, time), float64
     delays, order = spec.count(channels), spec.order_for(channels)
     while delays > 1 and (delays - 1) * spec.stride + 8 > cuts[0]: delays -= 1
     first, ridges = (delays - 1) * spec.stride, x.new_tensor(spec.ridges)
-    past = torch.cat([x[..., first - i * spec.stride:length - i * spec.stride] for i in range(delays)], 1).transpose(1, 2)  # (window, row, value)
+    # one, and then the values of all channels at each lag: (window, row, 1 + lag · channel)
+    past = torch.cat([torch.ones_like(x[:, :1, first:]), *(x[..., first - lag:length - lag] for lag in range(first + 1))], 1).transpose(1, 2)
     whole = torch.stack([known[:, first - i * spec.stride:length - 1 - i * spec.stride] for i in range(delays)] + [known[:, first + 1:]]).all(0)
     change = (x[..., first + 1:] - x[..., first:-1]).transpose(1, 2) * whole[..., None]
     chosen = torch.linspace(0, past.shape[1] - 1, min(spec.bumps, past.shape[1])).round().long()
-    features = _Features(past.shape[-1], order, past[:, chosen] if spec.bumps else None, x.device)
+    places = (1 + torch.arange(delays)[:, None] * spec.stride * channels + torch.arange(channels)).flatten().to(x.device)
+    features = _Features(places, order, past[:, chosen.to(x.device)].index_select(-1, places) if spec.bumps else None)
     rows = features(past[:, :-1]) * whole[..., None]
 
     # sums of products up to each cut
@@ -187,21 +186,26 @@ def maps(x: Tensor,  # (window, channel, time), float64
     moment = torch.stack([rows[:, p].transpose(1, 2) @ change[:, p] for p in pieces], 1).cumsum(1)
     held_down = gram[:, :, None] + ridges[:, None, None] * torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     factor, failed = torch.linalg.cholesky_ex(held_down)
-    weights = torch.cholesky_solve(moment[:, :, None].expand(-1, -1, len(ridges), -1, -1), factor)  # (window, cut, ridge, feature, channel)
+    # two triangular solves; a Cholesky solve of a batch is a loop on a GPU
+    half = torch.linalg.solve_triangular(factor, moment[:, :, None].expand(-1, -1, len(ridges), -1, -1), upper=False)
+    weights = torch.linalg.solve_triangular(factor.mT, half, upper=True)  # (window, cut, ridge, feature, channel)
     weights = torch.where((failed == 0)[..., None, None], weights, 0).nan_to_num(0, 0, 0)
     left = (rows[:, None] @ weights[:, -1] - change[:, None]).square().sum((-2, -1)) / change.square().sum((-2, -1)).clamp(min=1e-12)[:, None]
 
     # All cuts go on at once as long as any does.
     low, high = x.amin(-1), x.amax(-1)
-    low, high = (edge[:, None, None, None] for edge in (2 * low - high, 2 * high - low))
-    history = [torch.stack([x[..., cut - first - 1 + k] for cut in cuts], 1)[:, :, None, None].expand(-1, -1, len(ridges), -1, -1) for k in range(first + 1)]  # (window, cut, ridge, 1, channel) each
+    low, high = ((2 * a - b)[:, None, None].expand(-1, len(cuts), len(ridges), -1) for a, b in ((low, high), (high, low)))
+    recent = past[:, [cut - 1 - first for cut in cuts]][:, :, None].expand(-1, -1, len(ridges), -1)  # (window, cut, ridge, 1 + lag · channel)
     made: list[Tensor] = []
     for step in range(max(steps)):
-        if step == min(steps) < max(steps): history, weights = [h[:, -1:] for h in history], weights[:, -1:]
-        u = torch.cat(history[::-spec.stride][:delays], -1) if delays > 1 else history[-1]
-        ahead = torch.clamp(history[-1] + features(u) @ weights, low, high)
-        history = [*history[1:], ahead]
-        made.append(ahead[..., 0, :])
+        if step in (0, min(steps)):
+            if step: recent, weights, low, high = recent.view(windows, len(cuts), len(ridges), -1)[:, -1:], weights[:, -1:], low[:, -1:], high[:, -1:]
+            shape, recent = recent.shape[:3], recent.flatten(1, 2)  # (window, walk, …)
+            of_walks, low_of_walks, high_of_walks = weights.flatten(0, 2), low.flatten(0, 2), high.flatten(0, 2)
+        here = recent[..., 1:1 + channels].flatten(0, 1)[:, None]
+        ahead = torch.clamp(torch.baddbmm(here, features(recent).flatten(0, 1)[:, None], of_walks)[:, 0], low_of_walks, high_of_walks).view(windows, -1, channels)
+        recent = torch.cat([recent[..., :1], ahead, recent[..., 1:recent.shape[-1] - channels]], -1)
+        made.append(ahead.view(*shape, channels))
     paths = [torch.stack([made[s][:, i] for s in range(n)], -1) for i, n in enumerate(steps[:-1])]
     paths.append(torch.stack([m[:, -1] for m in made[:steps[-1]]], -1))
     return paths, left
@@ -278,6 +282,7 @@ def consult(x: Tensor,  # (window, channel, time), in units of the context, brid
 # %% ../nbs/48_architecture.ipynb #f60d84c4
 READ = 512  # steps that the transformer reads; the experts read all
 LONGEST, MOST_CHANNELS = 2048, 16  # context and channels that are supported
+CROPS = (96, 160, 256, 512, 512, 512, 1024, 2048)  # steps of the context that a batch learns from
 _FEATURES = 6  # numbers that a horizon token gets about an expert
 
 
@@ -315,15 +320,16 @@ class _Places:
         self.channel = torch.empty_like(order)
         self.channel[order] = torch.arange(len(order), device=order.device) - (self.counts.cumsum(0) - self.counts)[self.window[order]]
         self.channels = int(self.counts.max())
+        self.slot = self.window * self.channels + self.channel
         self.there = torch.arange(self.channels, device=order.device) < self.counts[:, None]  # (window, channel)
 
     def put(self, rows: Tensor) -> Tensor:
         "(row, …) to (window, channel, …), zero where a window has no such channel."
-        return rows.new_zeros(len(self.counts), self.channels, *rows.shape[1:]).index_put((self.window, self.channel), rows)
+        return rows.new_zeros(len(self.counts) * self.channels, *rows.shape[1:]).index_copy(0, self.slot, rows).unflatten(0, (-1, self.channels))
 
     def take(self, windows: Tensor) -> Tensor:
         "And back."
-        return windows[self.window, self.channel]
+        return windows.flatten(0, 1).index_select(0, self.slot)
 
 
 class _Attention(nn.Module):
@@ -363,9 +369,11 @@ class _Layer(nn.Module):
 
 def _between(x: Tensor, steps: int) -> Tensor:
     "Values of patches (…, patch) at all steps (…, patch · PATCH)[:steps], by straight lines between the middles of the patches."
-    shape = x.shape[:-1]
-    x = F.pad(x.reshape(-1, 1, x.shape[-1]), (1, 1), mode="replicate")
-    return F.interpolate(x, scale_factor=PATCH, mode="linear", align_corners=False)[..., PATCH:-PATCH][..., :steps].view(*shape, steps)
+    ahead = (torch.arange(PATCH, device=x.device, dtype=x.dtype) + 0.5) / PATCH - 0.5  # of the middle, in patches
+    share = ahead.abs()
+    before, after = torch.cat([x[..., :1], x[..., :-1]], -1), torch.cat([x[..., 1:], x[..., -1:]], -1)
+    neighbour = torch.where(ahead < 0, before[..., None], after[..., None])
+    return (x[..., None] * (1 - share) + neighbour * share).flatten(-2)[..., :steps]
 
 
 class DystsModel(PreTrainedModel):
@@ -430,7 +438,18 @@ class DystsModel(PreTrainedModel):
         back = torch.cat([rows for rows, _ in parts]).argsort()
         return Opinions(*(torch.cat([getattr(said, name) for _, said in parts])[back] for name in ("paths", "alive", "errors", "fit")))
 
-    def forward(self, context: Tensor, group_ids: Tensor | None = None, future_target: Tensor | None = None, steps: int | None = None, output_hidden_states: bool = False) -> DystsOutput:
+    def listen(self, context: Tensor, group_ids: Tensor, future_target: Tensor) -> Opinions:
+        "What the experts say to a batch, for `forward(…, opinions=…)`: of one that comes again they need not be asked again. They have nothing to learn."
+        context = context[:, -self._crop(context):] if self.training else context
+        known, units = torch.isfinite(context), Units.of(context)
+        said = self._consult(self._as_read(context, known, units), known, _Places(group_ids), future_target.shape[-1])
+        return Opinions(*(x.float() if x.is_floating_point() else x for x in (said.paths, said.alive, said.errors, said.fit)))
+
+    @staticmethod
+    def _as_read(context: Tensor, known: Tensor, units: Units) -> Tensor:
+        return bridge(torch.where(units.still & known, 0, (context - units.mean) / units.scale), known)
+
+    def forward(self, context: Tensor, group_ids: Tensor | None = None, future_target: Tensor | None = None, steps: int | None = None, output_hidden_states: bool = False, opinions: Opinions | None = None) -> DystsOutput:
         steps = steps or (future_target.shape[-1] if future_target is not None else self.config.chronos_config["prediction_length"])
         if steps > self.horizon_patches * PATCH: raise ValueError(f"this model writes at most {self.horizon_patches * PATCH} steps at once, not {steps}")
         if context.shape[-1] > LONGEST: raise ValueError(f"a context of {context.shape[-1]} steps is longer than the {LONGEST} that are supported: cut off its beginning")
@@ -438,8 +457,8 @@ class DystsModel(PreTrainedModel):
         if place.channels > MOST_CHANNELS: raise ValueError(f"a window of {place.channels} channels is more than the {MOST_CHANNELS} that are supported: choose among them, or forecast them in groups")
         if self.training: context = context[:, -self._crop(context):]
         known, units = torch.isfinite(context), Units.of(context)
-        x = bridge(torch.where(units.still & known, 0, (context - units.mean) / units.scale), known)
-        said = self._consult(x, known, place, steps)
+        x = self._as_read(context, known, units)
+        said = self._consult(x, known, place, steps) if opinions is None else opinions
         quantiles, weights, spread, states = self._answer(x.float(), known, place, said, steps)  # (row, level, step), (row, expert, step), (row, step)
         loss = None if future_target is None else self._loss(quantiles, (future_target - units.mean) / units.scale)
         back = lambda values: values.to(context.dtype) * units.scale[..., None] + units.mean[..., None]
@@ -447,10 +466,8 @@ class DystsModel(PreTrainedModel):
 
     @staticmethod
     def _crop(context: Tensor) -> int:
-        "Steps of the context that a batch learns from: half of the batches see less than there is. Their own values decide, so that a batch is always treated alike."
-        shares = (0.2, 0.3, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0)
-        key = int(context.nan_to_num(0).float().contiguous().view(torch.int32).long().sum()) % len(shares)
-        return max(64, int(shares[key] * context.shape[-1]))
+        "Steps of the context that a batch learns from, of `CROPS`. Its own values decide, so that a batch is always treated alike."
+        return CROPS[int(context.nan_to_num(0).float().contiguous().view(torch.int32).long().sum()) % len(CROPS)]
 
     def _answer(self, x: Tensor, known: Tensor, place: _Places, said: Opinions, steps: int) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         rows, patches, errors = len(x), said.errors.shape[-1], said.errors.float()

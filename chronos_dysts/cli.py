@@ -60,6 +60,13 @@ COMMANDS: dict[str, Command] = {
         examples=("chronos-dysts generate 'systems=[Lorenz,Rossler,Thomas]' n_params=4", "chronos-dysts generate data_dir=big n_params=32 n_ics=2 length=4096",
                   "chronos-dysts generate data_dir=pairs skew.n_pairs=100"),
         then="chronos-dysts train data_dir={data_dir} run_name=first"),
+    "certify": Command(
+        "what it takes to integrate a data set again elsewhere, in one small file", "chronos_dysts.generation:run_certify", "certify", "chronos_dysts.generation:CertifyConfig",
+        examples=("chronos-dysts certify data_dir=data output=data.parquet",), then="on another machine, chronos-dysts reproduce {output} data_dir={data_dir}"),
+    "reproduce": Command(
+        "a data set again, from the file that certify wrote: integrated, neither drawn nor judged", "chronos_dysts.generation:run_reproduce", "reproduce",
+        "chronos_dysts.generation:ReproduceConfig", first="certificates",
+        examples=("chronos-dysts reproduce data.parquet data_dir=again workers=16",), then="chronos-dysts train data_dir={data_dir} run_name=first"),
     "verify": Command(
         "is a data set whole? checks every file", "chronos_dysts.store:run_verify", "verify", "chronos_dysts.store:StoreConfig",
         examples=("chronos-dysts verify data_dir=data",), then="chronos-dysts train data_dir={data_dir} run_name=first"),
@@ -700,10 +707,11 @@ def _made(command: str, config: Mapping[str, Any], result: Any) -> dict[str, Any
     """What a command made, in paths and counts, from its configuration and what its function returned."""
     folder = Path(str(config.get("output_dir") or config.get("data_dir") or "."))
     match command:
-        case "generate":
+        case "generate" | "reproduce":
             return {"data_dir": folder, "systems": sum(bool(report.files) for report in result), "trajectories": sum(report.trajectories for report in result),
                     "short": {report.name: report.status for report in result if report.status != "complete"}}
         case "verify": return {"data_dir": folder, "whole": True}
+        case "certify": return {"certificates": result}
         case "pack": return {"data_dir": folder, "shards": result}
         case "unpack": return {"data_dir": folder, "files": result}
         case "discover": return {"archive": folder / "archive.jsonl", "systems": len(result)}

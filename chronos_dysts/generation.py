@@ -10,14 +10,19 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from multiprocessing import get_context
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -30,11 +35,12 @@ from .skew import Coupling, draw_pairs
 from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, progress_of, read_record,
                                  read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
-from .systems import PANDA20, Split, System, check_name, get_system, perturb_parameters, split_systems, stream_key
+from .systems import PANDA20, Split, System, catalogue, check_name, delay_systems, get_system, perturb_parameters, split_systems, stream_key
 
 # %% auto #0
 __all__ = ['ARCHIVE', 'GIVE_UP_AFTER', 'SkewConfig', 'GenerationConfig', 'read_systems', 'Piece', 'make_piece', 'processor',
-           'SystemReport', 'finish_system', 'generate']
+           'SystemReport', 'finish_system', 'generate', 'certify', 'reproduce', 'CertifyConfig', 'ReproduceConfig',
+           'run_certify', 'run_reproduce']
 
 # %% ../nbs/31_generation.ipynb #4f89349f
 @dataclass(frozen=True)
@@ -76,8 +82,10 @@ class GenerationConfig:
     parameter set that is wanted, or when not one of the first `GIVE_UP_AFTER` was accepted. `tests` is "default", "full" or the names of some.
     `keep_listed`: a system of the split "test" that was asked for by name, and that is not chaotic at its reference parameters, has to pass
     `attractors.EVALUATION_TESTS` only. `keep_rejected` writes `rejected/<system>.jsonl`: number, parameters and reason of each rejected draw.
+    `points_per_period` may be a pair: each eight draws, which are integrated abreast, then have a rate of their own between the two, log-uniform.
     `archive` is a folder of `chronos-dysts discover`, whose systems are made in the place of the catalogue's (`systems` names some of them); a split puts a
-    system where all of its founders are, and leaves out what has founders on two sides. `skew` makes skew products, see `SkewConfig`.
+    system where all of its founders are, and leaves out what has founders on two sides. With `catalogue_params` the catalogue's flows are made beside them, with so many
+    parameter sets each. `skew` makes skew products, see `SkewConfig`.
     `dtype` of the stored values; `pack` writes shards. `scheduler` None works in `workers` threads, "local-dask" in so many processes,
     "tcp://host:port" on a Dask cluster, whose workers write into `data_dir`: it has to be the same folder for all.
     """
@@ -87,12 +95,13 @@ class GenerationConfig:
     n_params: int = 8
     n_ics: int = 1
     length: int = 1024
-    points_per_period: float = 100.0
+    points_per_period: float | Sequence[float] = 100.0
     seed: int = 0
     scheme: str | None = None
     test_fraction: float = 0.3
     validation_fraction: float = 0.1
     archive: str | None = None
+    catalogue_params: int | None = None
     skew: SkewConfig = SkewConfig()
     keep_listed: bool = True
     perturbation: float = 0.05
@@ -115,13 +124,15 @@ class GenerationConfig:
         for name in ("n_params", "n_ics", "length", "tries_per_params", "workers"):
             if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
                 raise ValueError(f"{name} has to be a whole number of at least 1, not {getattr(self, name)!r}")
-        if not self.points_per_period > 0:
-            raise ValueError(f"points_per_period has to be positive, not {self.points_per_period!r}")
+        if isinstance(self.points_per_period, Real):
+            if not 0 < self.points_per_period < np.inf:
+                raise ValueError(f"points_per_period has to be positive and finite, not {self.points_per_period!r}")
+        else:
+            object.__setattr__(self, "points_per_period", _pair_of_rates(self.points_per_period, self.length))
         if self.seed < 0:
             raise ValueError(f"seed has to be 0 or more, not {self.seed}")
-        if not (0 <= self.perturbation < np.inf and 0 <= self.transient < np.inf and self.points_per_period < np.inf):
-            raise ValueError(f"perturbation, transient and points_per_period have to be finite, the first two not negative: "
-                             f"{self.perturbation}, {self.transient}, {self.points_per_period}")
+        if not (0 <= self.perturbation < np.inf and 0 <= self.transient < np.inf):
+            raise ValueError(f"perturbation and transient have to be finite and not negative: {self.perturbation}, {self.transient}")
         if isinstance(self.systems, str):
             object.__setattr__(self, "systems", [self.systems])
         if self.systems is not None and not self.systems:
@@ -130,6 +141,10 @@ class GenerationConfig:
             raise ValueError(f"split has to be a plain folder name such as 'train' or 'test', not {self.split!r}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype has to be float32 or float64, not {self.dtype!r}")
+        if self.catalogue_params is not None and (int(self.catalogue_params) != self.catalogue_params or self.catalogue_params < 1):
+            raise ValueError(f"catalogue_params has to be a whole number of at least 1, or null, not {self.catalogue_params!r}")
+        if self.catalogue_params is not None and self.archive is None:
+            raise ValueError("catalogue_params is for the catalogue's flows beside an archive; without archive, n_params says it of all systems")
         if self.archive is not None and self.skew.n_pairs:
             raise ValueError("archive and skew.n_pairs are two sources of systems: chronos-dysts discover recombines what it found, generate one of the two")
         if self.split is not None and self.scheme is not None:
@@ -149,6 +164,10 @@ class GenerationConfig:
         if unknown := sorted(set(config) - known):
             raise ValueError(f"generate has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
         return cls(**config)
+
+    def of(self, system: System) -> GenerationConfig:
+        """The configuration for one system: beside an archive, flows of the catalogue have an `n_params` of their own."""
+        return replace(self, n_params=self.catalogue_params) if self.catalogue_params and system.name in (*catalogue(), *delay_systems()) else self
 
     def split_of_systems(self) -> dict[str, list[System]]:
         """Which system is written where: {split: systems}. Raises ValueError for unknown names, and where pairs or an archive do not fit the split."""
@@ -180,21 +199,27 @@ class GenerationConfig:
         return {self.split: names}
 
     def _split_of_archive(self) -> dict[str, list[System]]:
-        systems = {system.name: system for system in read_systems(self.archive)}
+        bred = {system.name: system for system in read_systems(self.archive)}
+        flows = {name: split for split, names in self._split_of_names(None).items() for name in names} if self.catalogue_params else {}
+        if both := sorted(bred.keys() & flows.keys()):
+            raise ValueError(f"{both[0]} is a system of the archive {self.archive} and one of the catalogue: give one of them another name, or leave catalogue_params out")
         for name in self.systems or ():
-            check_name(name, systems, f"system of the archive {self.archive}")
-        chosen = [systems[name] for name in sorted(set(self.systems) if self.systems is not None else systems)]
+            if flows and name not in flows and name in (*catalogue(), *delay_systems()):
+                raise ValueError(f"{name} is on no side of this split: it is a relative of a test system, or beyond the number that the scheme {self.scheme} keeps")
+            check_name(name, bred | flows, f"system of the archive {self.archive}" + (" or the catalogue" if flows else ""))
+        chosen = sorted(set(self.systems) if self.systems is not None else bred | flows)
+        bred = [bred[name] for name in chosen if name in bred]
+        found = {split: [get_system(name) for name in chosen if flows.get(name) == split] for split in ([self.split] if self.split is not None else ["train", "validation", "test"])}
         if self.split is not None:
-            return {self.split: chosen}
+            return {self.split: found[self.split] + bred}
         side = {family: split for split, names in self._split_of_names(None).items() for name in names for family in get_system(name).families}
-        found: dict[str, list[System]] = {"train": [], "validation": [], "test": []}
-        for system in chosen:
-            sides = {side.get(family) for family in system.families}
-            if len(sides) == 1 and None not in sides:
-                found[sides.pop()].append(system)
-        if not any(found.values()):
+        sides = [{side.get(family) for family in system.families} for system in bred]
+        if bred and not any(len(those) == 1 and None not in those for those in sides):
             raise ValueError(f"no system of {self.archive} has all its founders on one side of this split: "
                              f"use the scheme, fractions and seed that it was made with, or split=train")
+        for system, those in zip(bred, sides):
+            if len(those) == 1 and None not in those:
+                found[those.pop()].append(system)
         return found
 
     def battery(self) -> Mapping[str, attractors.AttractorTest]:
@@ -214,6 +239,20 @@ class GenerationConfig:
         kept |= {"systems": sorted(set(self.systems)) if self.systems is not None else None}
         kept |= {"archive": self.archive and checksum(_archive_file(self.archive)), "skew": kept["skew"] if self.skew.n_pairs else None}
         return json.loads(json.dumps(kept))
+
+
+def _pair_of_rates(pair: Sequence[float], length: int) -> list[float]:
+    """The least and the largest number of points in a period. Raises ValueError for another thing than that."""
+    try:
+        low, high = (float(value) for value in pair)
+    except (TypeError, ValueError):
+        raise ValueError(f"points_per_period is a number, or two of them, the least and the largest, such as [10, 120]; not {pair!r}") from None
+    if not 2 <= low <= high < np.inf:
+        raise ValueError(f"points_per_period is the least and the largest number of points in a period, at least 2 so that it is seen to go round, not [{low:g}, {high:g}]")
+    if length < 2 * high:
+        raise ValueError(f"points_per_period=[{low:g}, {high:g}] at length={length}: the tests of validity need two periods to tell a cycle; a length of {int(np.ceil(2 * high))} has them, "
+                         f"or a largest rate of {length / 2:g}")
+    return [low, high]
 
 
 ARCHIVE = "archive.jsonl"
@@ -255,7 +294,7 @@ def _is_regular(name: str) -> bool:
 # %% ../nbs/31_generation.ipynb #ab56a8d1
 GIVE_UP_AFTER = 100  # draws, when not one of them was accepted
 _ANSWER_SECONDS = 10  # for which a Dask scheduler is waited
-_MOST_LANES, _MOST_VALUES, _LANES = 64, 2**22, 8  # trajectories and numbers that are integrated at once; the integrator takes so many abreast
+_MOST_LANES, _MOST_VALUES, _LANES = 64, 2**22, 8  # trajectories and numbers that are integrated at once; the integrator takes so many abreast, and so many draws have one rate
 
 
 def _lanes(system: System, config: GenerationConfig) -> int:
@@ -267,10 +306,24 @@ def _block(system: System, config: GenerationConfig) -> int:
     return max(1, min(_lanes(system, config), max(8, 2 * config.n_params), -(-1024 // config.n_ics)))
 
 
+def _rough(system: System, tolerance: float) -> float:
+    """The tolerance of what is not stored: that of what is, where it is hardly finer; so the flow is compiled once."""
+    return tolerance if 1e-9 <= tolerance < rough_tolerance(system) else rough_tolerance(system)
+
+
 @lru_cache(maxsize=64)
-def _attractor(system: System, seed: int, count: int) -> np.ndarray:
+def _attractor(system: System, seed: int, count: int, tolerance: float) -> np.ndarray:
     rng = np.random.default_rng(np.random.SeedSequence([seed, stream_key("attractor"), stream_key(system.name)]))
-    return sample_initial_conditions(system, rng, count, periods=64, tolerance=rough_tolerance(system))
+    return sample_initial_conditions(system, rng, count, periods=64, tolerance=tolerance)
+
+
+def _rate(system: System, config: GenerationConfig, number: int) -> float:
+    """Points in a period of the draw `number`: those that the integrator takes abreast share one."""
+    if not isinstance(config.points_per_period, list):
+        return config.points_per_period
+    low, high = config.points_per_period
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("points per period"), stream_key(system.name), number // _LANES]))
+    return float(low * (high / low) ** rng.random())
 
 
 def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -279,7 +332,7 @@ def _draws(system: System, config: GenerationConfig, numbers: Sequence[int]) -> 
     Raises ValueError where the flow has no attractor at its reference parameters.
     """
     params, ics = [], []
-    attractor = _attractor(system, config.seed, max(256, config.n_ics))
+    attractor = _attractor(system, config.seed, max(256, config.n_ics), _rough(system, config.tolerance))
     for k in numbers:
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("generation"), stream_key(system.name), int(k)]))
         params.append(perturb_parameters(system, rng, config.perturbation)[0])
@@ -302,12 +355,12 @@ class Piece:
     failure: str = ""
 
 
-def _record(system: System, params: np.ndarray, ics: np.ndarray, config: GenerationConfig) -> Ensemble:
-    """The trajectories of some draws: the transient as roughly as will do, what is stored to the tolerance that is asked for."""
-    grid = {"length": config.length, "points_per_period": config.points_per_period, "tolerance": config.tolerance}
+def _record(system: System, params: np.ndarray, ics: np.ndarray, rate: float, config: GenerationConfig) -> Ensemble:
+    """The trajectories of some draws, at `rate` points in a period: the transient as roughly as will do, what is stored to the tolerance that is asked for."""
+    grid = {"length": config.length, "points_per_period": rate, "tolerance": config.tolerance}
     if system.is_delayed:
         return integrate_ensemble(system, params, ics, transient=config.transient, **grid)
-    came = integrate_ensemble(system, params, ics, length=1, transient=config.transient, tolerance=max(config.tolerance, rough_tolerance(system)))
+    came = integrate_ensemble(system, params, ics, length=1, transient=config.transient, tolerance=_rough(system, config.tolerance))
     ensemble = integrate_ensemble(system, params, np.where(came.ok[:, None], came.last_states, ics), start=float(came.times[0]), **grid)
     ensemble.states[~came.ok], ensemble.outcome[~came.ok] = np.nan, came.outcome[~came.ok]
     return ensemble
@@ -327,11 +380,11 @@ def make_piece(system: System, split: str, config: GenerationConfig, numbers: Se
 
     def trajectories() -> Iterator[Trajectory]:
         for ics_at_once in (range(1), range(1, config.n_ics)):
-            left = [(i, j) for i in range(len(numbers)) if not reasons[i] for j in ics_at_once]
-            lanes = _lanes(system, config)
-            for batch in (left[k:k + lanes] for k in range(0, len(left), lanes)):
+            left, lanes = [(i, j) for i in range(len(numbers)) if not reasons[i] for j in ics_at_once], _lanes(system, config)
+            rates = [(rate, list(of_rate)) for rate, of_rate in groupby(left, lambda lane: _rate(system, config, numbers[lane[0]]))]
+            for rate, batch in ((rate, of_rate[k:k + lanes]) for rate, of_rate in rates for k in range(0, len(of_rate), lanes)):
                 i, j = np.array(batch).T
-                ensemble = _record(system, params[i], ics[i, j], config)
+                ensemble = _record(system, params[i], ics[i, j], rate, config)
                 found, first, observed = validate(ensemble, tests).reason, ensemble.first_states, ensemble.observed()
                 for lane, (draw, ic) in enumerate(batch):
                     reasons[draw] = reasons[draw] or str(found[lane])
@@ -340,7 +393,7 @@ def make_piece(system: System, split: str, config: GenerationConfig, numbers: Se
                         yield Trajectory(
                             target=observed[lane].astype(config.dtype), item_id=f"{name}/{numbers[draw]}", system=name,
                             params=system.with_params(params[draw]).params, ic=first[lane].ravel(), t0=float(ensemble.times[0]),
-                            dt=system.period / config.points_per_period, period=system.period, seed=config.seed)
+                            dt=system.period / rate, period=system.period, seed=config.seed)
     write_trajectory(trajectories(), path, config.dtype)
     made = Piece([int(number) for number in numbers], reasons, params.tolist() if config.keep_rejected else [], rows, path.name, processor())
     write_record(asdict(made) | {"file": checksum(path)}, path.with_suffix(".json"))
@@ -518,7 +571,8 @@ def generate(config: Mapping | GenerationConfig, console: Console | None = None)
         _claim_directory(config, manifest, console)
         work = [(system, split) for split, systems in splits.items() for system in systems]
         work.sort(key=lambda item: (item[0].is_smooth, item[0].is_tame))  # flows with kinks take longest: nobody waits for them at the end
-        console.print(f"Generating {config.n_params} × {config.n_ics} trajectories of each of {len(work)} systems …", highlight=False)
+        groups = Counter(config.of(system).n_params for system, _ in work)
+        console.print("Generating " + ", ".join(f"{n_params} × {config.n_ics} trajectories of each of {count} systems" for n_params, count in groups.items()) + " …", highlight=False)
         reports = sorted(_work_through(work, replace(config, data_dir=str(Path(config.data_dir).absolute())), workers, console),
                          key=lambda report: report.name)
         shutil.rmtree(Path(config.data_dir) / PIECES, ignore_errors=True)  # every system is finished
@@ -565,7 +619,7 @@ def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, 
     """All systems to their end, as many pieces at a time as there are workers, and some in waiting."""
     executor, count = workers
     jobs, running = [], {}
-    with progress_of(console, f"generate {Path(config.data_dir).name}", len(work) * config.n_params) as advance:
+    with progress_of(console, f"generate {Path(config.data_dir).name}", sum(config.of(system).n_params for system, _ in work)) as advance:
         done = 0.0
         waiting = iter(work)
         try:
@@ -578,15 +632,15 @@ def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, 
                         if step is None:
                             break
                     if step is None:
-                        found = _resume(system, split, config)
+                        found = _resume(system, split, config.of(system))
                         if isinstance(found, SystemReport):
-                            done += config.n_params
+                            done += config.of(system).n_params
                             yield found
                         else:
                             jobs.append(found)
                         continue
                     job, function, *arguments = step
-                    running[executor.submit(function, job.system, job.split, config, *arguments)] = job
+                    running[executor.submit(function, job.system, job.split, job.config, *arguments)] = job
                     job.running += 1
                 if not running:
                     return
@@ -595,7 +649,7 @@ def _work_through(work: Sequence[tuple[System, str]], config: GenerationConfig, 
                     job.running -= 1
                     if isinstance(result, SystemReport):
                         jobs.remove(job)
-                        done += config.n_params
+                        done += job.config.n_params
                         yield result
                     else:
                         job.add(result)
@@ -733,3 +787,139 @@ def _print_summary(reports: Sequence[SystemReport], splits: Mapping, config: Gen
     console.print(f"Made {parts} trajectories of {len(reports) - len(short)} systems in {config.data_dir} "
                   f"({tried} parameter sets tried, {sum(rejected.values())} rejected{f'; {len(short)} systems fell short' if short else ''}).",
                   soft_wrap=True, highlight=False)
+
+# %% ../nbs/31_generation.ipynb #1bc9cb76
+_CERTIFICATES = "chronos-dysts certificates 1"
+
+
+def certify(data_dir: str | Path, path: str | Path) -> Path:
+    """Write what it takes to integrate a finished data set again, one compact Parquet file, to `path`: of each system its record, and of its trajectories the parameters, the raw
+    state (or past) at the first point, and the times, all in double precision.
+
+    Raises FileNotFoundError where there is no data set, ValueError where it is not finished or damaged.
+    """
+    data_dir, rows = Path(data_dir), []
+    if not (data_dir / MANIFEST).exists():
+        raise FileNotFoundError(f"{data_dir} has no {MANIFEST}: it is no data set, or the job that made it did not start")
+    manifest = read_record(data_dir / MANIFEST)
+    for name in sorted(name for names in manifest["split"].values() for name in names):
+        if not (data_dir / "systems" / f"{name}.json").exists():
+            raise ValueError(f"{name} of {data_dir} has no record, the job was not finished: the same chronos-dysts generate carries on")
+        record = read_record(data_dir / "systems" / f"{name}.json")
+        files = sorted(record["files"], key=lambda file: samples_of(file)[0])
+        system, items = System.from_json(json.dumps(record["system"])), [item for file in files for item in read_trajectories(data_dir / file)]
+        rows.append({"name": name, "record": json.dumps(record | {"files": {file: record["files"][file] for file in files}}),
+                     "params": np.ravel([system.with_params(item.params).parameter_values for item in items]), "ics": np.ravel([item.ic for item in items]),
+                     "t0": [item.t0 for item in items], "dt": [item.dt for item in items]})
+    types = {"name": pa.string(), "record": pa.string()} | dict.fromkeys(("params", "ics", "t0", "dt"), pa.list_(pa.float64()))
+    table = pa.Table.from_arrays([pa.array([row[name] for row in rows], kind) for name, kind in types.items()], schema=pa.schema(types.items(), metadata={
+        "format": _CERTIFICATES, "manifest": json.dumps(manifest), "config": (data_dir / "config.yaml").read_text()}))
+    return write_atomically(path, lambda path: pq.write_table(table, path, compression="zstd", compression_level=9, use_dictionary=False))
+
+
+def reproduce(path: str | Path, data_dir: str | Path, workers: int = 2, console: Console | None = None) -> list[SystemReport]:
+    """Integrate a data set again from what `certify` wrote, in `workers` processes, or carry on; one report for each system.
+
+    Nothing is drawn and nothing is judged. The trajectories are those of the first data set to the tolerance, on the same type of processor and of the same versions in all their bytes (of systems
+    with delays to the accuracy of their sampled pasts). One that ends early here is left out, and its system's `status` says so. Raises ValueError for a file that is none,
+    FileExistsError for a folder that holds something else.
+    """
+    try:
+        table = pq.read_table(path)
+        given = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} holds no certificates: {error}") from None
+    if given.get("format") != _CERTIFICATES:
+        raise ValueError(f"{path} holds no certificates ({_CERTIFICATES}), which chronos-dysts certify writes")
+    manifest, data_dir, console = json.loads(given["manifest"]), Path(data_dir), console or Console(quiet=True)
+    if data_dir.is_file() or _read_claim(data_dir) != (manifest["config"] if (data_dir / MANIFEST).exists() else None) or (
+            data_dir.is_dir() and not (data_dir / MANIFEST).exists() and {entry.name for entry in data_dir.iterdir()} - {LOCK, OWNER, "config.yaml"}):
+        raise FileExistsError(f"{data_dir} holds something else than what {path} certifies: choose another data_dir")
+    reports = []
+    with locked(data_dir), progress_of(console, f"reproduce {data_dir.name}", len(table)) as advance, ExitStack() as stack:
+        for leftover in data_dir.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        file = write_atomically(data_dir / "config.yaml", lambda path: path.write_text(given["config"]))
+        here = {"processor": processor(), "versions": _versions(), "files": {file.name: checksum(file)}, "reproduced_from": {key: manifest[key] for key in ("processor", "versions")}}
+        write_record(manifest | here, data_dir / MANIFEST)
+        work = [(data_dir, manifest["config"], {name: table[name][k].as_py() for name in ("name", "record")} | {name: table[name][k].values.to_numpy() for name in ("params", "ics", "t0", "dt")})
+                for k in range(len(table))]
+        if workers == 1:
+            done = (_reproduce_system(*item) for item in work)
+        else:
+            pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("spawn")))
+            done = (future.result() for future in as_completed([pool.submit(_reproduce_system, *item) for item in work]))
+        for report in done:
+            reports.append(report)
+            advance(len(reports))
+    made, wanted = sum(report.trajectories for report in reports), sum(map(len, table["t0"]))
+    console.print(f"Integrated {made} of {wanted} trajectories of {len(reports)} systems again in {data_dir}.", soft_wrap=True, highlight=False)
+    return sorted(reports, key=lambda report: report.name)
+
+
+def _reproduce_system(data_dir: Path, config: Mapping, certified: Mapping) -> SystemReport:
+    """Integrate the trajectories of one system and write them, where that was not done before; the file names are those of the first data set."""
+    first, path = json.loads(certified["record"]), data_dir / "systems" / f"{certified['name']}.json"
+    system, count = System.from_json(json.dumps(first["system"])), len(certified["dt"])
+    try:
+        record = read_record(path)
+        if all((data_dir / file).exists() and checksum(data_dir / file) == digest for file, digest in record["files"].items()):
+            return SystemReport(system.name, record["split"], record["status"], record["files"], record["tried"], record["rejected"])
+    except (FileNotFoundError, ValueError):
+        pass
+    params, ics = certified["params"].reshape(count, len(system.parameter_names)), certified["ics"].reshape(count, system.dim, *([-1] if system.is_delayed else []))
+    times, targets = np.stack([certified["t0"], certified["dt"]], 1), {}
+    lanes = max(1, min(_MOST_LANES, _MOST_VALUES // (system.dim * config["length"])))
+    for t0, dt in sorted(set(map(tuple, times))):
+        alike = np.flatnonzero((times == (t0, dt)).all(1))
+        for at in (alike[k:k + lanes] for k in range(0, len(alike), lanes)):
+            ensemble = integrate_ensemble(system, params[at], ics[at], length=config["length"], dt=dt, start=t0, tolerance=config["tolerance"])
+            targets |= {int(at[k]): values.astype(config["dtype"]) for k, values in enumerate(ensemble.observed()) if ensemble.ok[k]}
+    files, made = {}, 0
+    for file in first["files"]:
+        kept = [k for k in samples_of(file) if k in targets]
+        if kept:
+            name = (Path(file).parent / shard_name(range(made, made + len(kept)), config["length"])).as_posix()
+            write_trajectory((Trajectory(targets[k], f"{system.name}/{made + n}", system.name, system.with_params(params[k]).params, ics[k].ravel(), float(times[k, 1]), system.period, config["seed"],
+                                         float(times[k, 0])) for n, k in enumerate(kept)), data_dir / name, config["dtype"])
+            files[name], made = checksum(data_dir / name), made + len(kept)
+    status = first["status"] if made == count else f"only {made} of {count} trajectories came to their end here"
+    write_record({key: value for key, value in first.items() if key not in ("sha256", "rejected_file")} | {"files": files, "status": status, "processors": [processor()]}, path)
+    return SystemReport(system.name, first["split"], status, files, first["tried"], first["rejected"])
+
+
+@dataclass(frozen=True)
+class CertifyConfig:
+    """The keys of `chronos-dysts certify`: the data set, and the file that is written."""
+    data_dir: str = "data"
+    output: str = "certificates.parquet"
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """The keys of `chronos-dysts reproduce`: the file that `certify` wrote, where the data set goes, and how many processes make it."""
+    certificates: str = "certificates.parquet"
+    data_dir: str = "data"
+    workers: int = 2
+
+    def __post_init__(self):
+        if self.workers < 1:
+            raise ValueError(f"workers has to be a whole number of at least 1, not {self.workers!r}")
+
+
+def run_certify(config: Mapping, console: Console | None = None) -> Path:
+    """`certify`, with a line about it."""
+    config = CertifyConfig(**config)
+    path = certify(config.data_dir, config.output)
+    if console is not None:
+        console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB.", highlight=False)
+    return path
+
+
+def run_reproduce(config: Mapping, console: Console | None = None) -> list[SystemReport]:
+    """`reproduce`, as the command."""
+    config = ReproduceConfig(**config)
+    if not Path(config.certificates).is_file():
+        raise FileNotFoundError(f"there is no file {config.certificates}: chronos-dysts certify output={config.certificates} writes one of a data set")
+    return reproduce(config.certificates, config.data_dir, config.workers, console)
+

@@ -44,7 +44,7 @@ from .tokenizers import MeanScaleBins, QuantileBins, Tokenizer, make_tokenizer, 
 # %% auto #0
 __all__ = ['FAMILIES', 'GEOMETRIES', 'DYSTS_GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build',
            'family_of', 'bundled', 'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save',
-           'model_inputs', 'sample_paths', 'ChronosForecaster', 'ChronosDystsPipeline', 'T5Forecaster',
+           'token_inputs', 'model_inputs', 'sample_paths', 'ChronosForecaster', 'ChronosDystsPipeline', 'T5Forecaster',
            'BoltForecaster', 'Chronos2Forecaster', 'DystsForecaster', 'forecaster', 'load', 'set_tokenizer',
            'learn_bins']
 
@@ -426,19 +426,24 @@ def save(model: PreTrainedModel,  # as `build`, `load_model` or training returns
     return directory
 
 # %% ../nbs/51_models.ipynb #9edbeca5
+def token_inputs(batch: Mapping[str, torch.Tensor],  # of a `WindowSource`
+                 bins: Tokenizer,
+                 ) -> dict[str, torch.Tensor]:
+    "The arguments of a T5's `forward` for a batch of windows."
+    tokens, observed, scale = bins.encode_context(batch["context"])
+    labels, known = bins.encode_target(batch["target"], scale)
+    # A full mask is left out: it would only cost
+    mask = {} if observed.all() else {"attention_mask": observed.long()}
+    return {"input_ids": tokens, "labels": labels.masked_fill(~known, -100)} | mask
+
+
 def model_inputs(model: PreTrainedModel,  # of any family
                  batch: Mapping[str, torch.Tensor],  # of a `WindowSource`
                  bins: Tokenizer | None = None,  # the tokenizer of a T5
                  ) -> dict[str, torch.Tensor | int]:
     "The arguments of `model.forward` for a batch of windows."
     family, context, target = family_of(model.config), batch["context"], batch["target"]
-    if family == "chronos-t5":
-        bins = bins or tokenizer_of(model.config.chronos_config)
-        tokens, observed, scale = bins.encode_context(context)
-        labels, known = bins.encode_target(target, scale)
-        # A full mask is left out: it would only cost
-        mask = {} if observed.all() else {"attention_mask": observed.long()}
-        return {"input_ids": tokens, "labels": labels.masked_fill(~known, -100)} | mask
+    if family == "chronos-t5": return token_inputs(batch, bins or tokenizer_of(model.config.chronos_config))
     if family == "chronos-bolt": return {"context": context, "target": target}
     if family == "chronos-dysts": return {"context": context, "group_ids": batch["group_ids"], "future_target": target}
     patches = math.ceil(target.shape[-1] / model.config.chronos_config["output_patch_size"])

@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -33,24 +33,27 @@ import yaml
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
 
 from . import __version__, augmentations, models
+from .architecture import DystsModel
 from .fresh import affordable
 from .generic import generic_source, synthetic_series
 from .lora import add_lora, check_lora, merged
 from .models import model_inputs
 from .store import Store, open_store, read_manifest, write_atomically, write_json
 from .systems import catalogue, get_system, split_systems, stream_key
-from .tokenizers import make_tokenizer, tokenizer_of
+from .tokenizers import Tokenizer, make_tokenizer, tokenizer_of
 from .validation import BETTER, Validation, best_of
 from .windows import MixtureSource, OnlineSource, StoreSource, WindowSource
 
 # %% auto #0
-__all__ = ['COMPLETE', 'TRAINING', 'AHEAD', 'ALIASES', 'DEFAULTS', 'VALIDATION', 'ChronosTrainer', 'last_checkpoint', 'reproduce',
-           'Stopped', 'TrainConfig', 'families_of', 'online_systems', 'check_split', 'TrainResult', 'train']
+__all__ = ['COMPLETE', 'TRAINING', 'AHEAD', 'READY', 'ALIASES', 'DEFAULTS', 'VALIDATION', 'ChronosTrainer', 'last_checkpoint',
+           'reproduce', 'Stopped', 'TrainConfig', 'families_of', 'online_systems', 'check_split', 'TrainResult',
+           'train']
 
 # %% ../nbs/60_training.ipynb #9a6d032d
 COMPLETE = "complete"  # the file that marks a checkpoint as whole
@@ -58,47 +61,93 @@ TRAINING = "training.safetensors"  # of a checkpoint: what training goes on from
 AHEAD = 2  # batches that are made while the model computes
 
 
+READY = "ready"  # of a micro-batch: what a T5 reads, where its tokens are made with the batch
+
+
+class _ByNumber(Dataset):
+    "The micro-batches of one process by their number."
+
+    def __init__(self, source: WindowSource, bins: Tokenizer | None, rank: int, world_size: int): self.source, self.bins, self.rank, self.world_size = source, bins, rank, world_size
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        batch = self.source.batch(number, self.rank, self.world_size) | {"number": torch.tensor(number)}
+        return batch | {READY: models.token_inputs(batch, self.bins)} if self.bins else batch
+
+
+def _moved(batch: Mapping[str, Any], move: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+    return {name: _moved(x, move) if isinstance(x, Mapping) else move(x) for name, x in batch.items()}
+
+
+def _begin_maker(number: int) -> None:
+    "A process that makes batches leaves control-C to the one that trains."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class _MicroBatches:
-    "The micro-batches of this process, from the trainer's step on; without end."
+    "The micro-batches of this process, from the trainer's step on; without end. They are made by a thread, or by `dataloader_num_workers` processes: the same ones."
 
     def __init__(self, trainer: ChronosTrainer):
-        self.trainer = trainer
+        self.trainer, self.pool = trainer, None
+        self.batches, self.pinned = _ByNumber(trainer.source, trainer.bins, trainer.args.process_index, trainer.args.world_size), trainer.args.device.type == "cuda"
+
+    def _numbers(self, first: int) -> Iterator[int]:
+        "The numbers of the micro-batches; of those that come again and again all once, in an order drawn anew, then all again."
+        if not self.trainer.batches:
+            yield from itertools.count(first)
+        for number in itertools.count(first):
+            turn, place = divmod(number, self.trainer.batches)
+            yield int(np.random.default_rng(np.random.SeedSequence([self.trainer.args.seed, stream_key("batches that come again"), turn])).permutation(self.trainer.batches)[place])
+
+    def _make(self, number: int) -> dict[str, Any]:
+        if number in self.trainer.kept: return self.trainer.kept[number][0]
+        batch = self.batches[number]
+        return _moved(batch, lambda x: x.pin_memory() if x.device.type == "cpu" else x) if self.pinned else batch
+
+    def _by_thread(self, number: int) -> Iterator[dict[str, Any]]:
         # torch counts its threads anew in each
         self.pool = ThreadPoolExecutor(1, "windows", torch.set_num_threads, (torch.get_num_threads(),))
-
-    def _make(self, number: int) -> dict[str, torch.Tensor]:
-        batch = self.trainer.source.batch(number, self.trainer.args.process_index, self.trainer.args.world_size)
-        return {name: x.pin_memory() if x.device.type == "cpu" else x for name, x in batch.items()} if self.trainer.args.device.type == "cuda" else batch
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        trainer = self.trainer
-        number = trainer.state.global_step * trainer.args.gradient_accumulation_steps
-        ahead = deque(self.pool.submit(self._make, number + k) for k in range(AHEAD))
-        number += AHEAD
-        while True:
-            began = time.perf_counter()
+        numbers = self._numbers(number)
+        ahead = deque(self.pool.submit(self._make, number) for number in itertools.islice(numbers, AHEAD))
+        for number in numbers:
             batch = ahead.popleft().result()
-            trainer.waited += time.perf_counter() - began
             ahead.append(self.pool.submit(self._make, number))
             yield batch
-            number += 1
 
-    def close(self) -> None: self.pool.shutdown(cancel_futures=True)
+    def _by_processes(self, number: int) -> Iterator[dict[str, Any]]:
+        # With a generator of its own a loader leaves torch's random state, which dropout draws from, as it is
+        return iter(DataLoader(self.batches, batch_size=None, sampler=self._numbers(number), num_workers=self.trainer.args.dataloader_num_workers, prefetch_factor=AHEAD, pin_memory=self.pinned,
+                               worker_init_fn=_begin_maker, generator=torch.Generator()))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        trainer = self.trainer
+        self.made = (self._by_processes if trainer.args.dataloader_num_workers else self._by_thread)(trainer.state.global_step * trainer.args.gradient_accumulation_steps)
+        while self.made is not None:
+            began = time.perf_counter()
+            batch = next(self.made)
+            trainer.waited += time.perf_counter() - began
+            yield batch
+
+    def close(self) -> None:
+        self.made = None  # processes end with their iterator
+        if self.pool: self.pool.shutdown(cancel_futures=True)
 
 
 class ChronosTrainer(Trainer):
-    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights; `l2_sp` the strength of the pull to the weights that `model` comes with."
+    "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights; `l2_sp` the strength of the pull to the weights that `model` comes with; `batches`, where it is given, so many batches come again and again and are kept on the device."
 
-    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, l2_sp: float | None = None, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, l2_sp: float | None = None, batches: int | None = None, **kwargs: Any):
         super().__init__(model=model, args=args, **kwargs)
         # See `models`: no family here normalises its loss by the number of tokens of the whole batch
         self.model_accepts_loss_kwargs = False
         self.source, self.made, self.waited, self.loader = source, dict(made), 0.0, None
         self.validation, self.average = validation, average
+        self.batches, self.kept = batches, {}  # by number, a batch and the arguments of the model
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.averaged = {name: p.detach().clone() for name, p in self.trained.items()} if average else {}
         self.l2_sp, self.start = l2_sp, {name: p.detach().clone() for name, p in self.trained.items()} if l2_sp else {}  # before a checkpoint is loaded to go on from
         self.bins = tokenizer_of(model.config.chronos_config) if models.family_of(model.config) == "chronos-t5" else None
+        self.batch: Mapping[str, Any] = {}  # the micro-batch at work
+        self.answer: tuple[torch.Tensor, ...] | None = None
 
     def get_train_dataloader(self) -> _MicroBatches:
         self.loader = _MicroBatches(self)
@@ -109,18 +158,45 @@ class ChronosTrainer(Trainer):
         if self.loader is not None: self.loader.close()
         self.source.close()
 
-    def _prepare_inputs(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: x.to(self.args.device, non_blocking=True) for name, x in inputs.items()}
+    def _prepare_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.batch = inputs
+        return _moved({name: inputs[name] for name in ("context", "target", "group_ids", READY) if name in inputs}, lambda x: x.to(self.args.device, non_blocking=True))
 
-    def compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        outputs = model(**model_inputs(self.model, inputs, self.bins))
-        if not torch.isfinite(outputs.loss): self._not_finite(inputs, outputs.loss.item())
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.answer = None
+        mean = super().training_step(*args, **kwargs)
+        if self.answer is not None:
+            # By now the way back is under way: a GPU that is asked here goes on, and no weight has changed yet
+            loss, finite, told = self.answer
+            told.synchronize()
+            if not finite: self._not_finite(loss.item())
+        return mean
+
+    def compute_loss(self, model: torch.nn.Module, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        outputs = model(**self._arguments_of(inputs))
+        if outputs.loss.device.type == "cuda" and model.training:
+            finite, told = torch.empty((), dtype=torch.bool, pin_memory=True), torch.cuda.Event()
+            finite.copy_(torch.isfinite(outputs.loss.detach()), non_blocking=True)
+            told.record()
+            self.answer = outputs.loss.detach(), finite, told
+        elif not torch.isfinite(outputs.loss): self._not_finite(outputs.loss.item())
         loss = outputs.loss + self.l2_sp / 2 * sum((self.trained[name] - start).square().sum() for name, start in self.start.items()) if self.start else outputs.loss
         return (loss, outputs) if return_outputs else loss
 
-    def _not_finite(self, inputs: Mapping[str, torch.Tensor], loss: float) -> None:
+    def _arguments_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        "The arguments of the model for the micro-batch at work; where batches come again they are kept, with what the experts of a chronos-dysts say to it."
+        number = int(self.batch["number"])
+        if number in self.kept: return self.kept[number][1]
+        there = inputs.get(READY) or model_inputs(self.model, inputs, self.bins)
+        if self.batches:
+            if isinstance(self.model, DystsModel): there["opinions"] = self.model.listen(there["context"], there["group_ids"], there["future_target"])
+            self.kept[number] = self.batch, there
+        return there
+
+    def _not_finite(self, loss: float) -> None:
         "Save what can be looked into, and raise."
         self.loader.close()
+        inputs = {name: x for name, x in self.batch.items() if name != READY}
         windows, step = self.source.describe(inputs), self.state.global_step
         place = Path(self.args.output_dir) / (f"not-finite-{step}" + (f"-{self.args.process_index}" if self.args.world_size > 1 else ""))
         models.save(merged(self.accelerator.unwrap_model(self.model, keep_torch_compile=False)), place, self.made | {"steps": step, "loss": str(loss)}, overwrite=True)
@@ -347,6 +423,7 @@ class TrainConfig:
     augment: Mapping[str, Any] = field(default_factory=dict)  # transforms: names, or mappings with _target_ and arguments; probability
     allow_shared_families: bool = False  # train on relatives of test systems, and lose what a test on them is worth
     lora: Mapping[str, Any] = field(default_factory=dict)  # rank: None trains all weights; alpha, dropout, targets
+    batches: int | None = None  # so many different batches, which come again and again and are kept on the device, with what the experts of a chronos-dysts say to them; None: always new ones
     average: float | None = None  # decay of averaged weights, such as 0.999; None: there are none
     l2_sp: float | None = None  # strength of a pull back to the weights of the checkpoint, against forgetting; None: there is none
     validation: Mapping[str, Any] = field(default_factory=dict)  # see VALIDATION
@@ -384,12 +461,16 @@ class TrainConfig:
         train = DEFAULTS | {"learning_rate": None if self.model_id is not None else 5e-3 if self._size == "nano" else 1e-3} | train
         for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps"):
             if not isinstance(train[name], (int, np.integer)) or train[name] < 1: raise ValueError(f"train.{name} must be a whole number, at least 1, not {train[name]!r}")
+        makers = train.get("dataloader_num_workers", 0)
+        if not isinstance(makers, (int, np.integer)) or makers < 0: raise ValueError(f"train.dataloader_num_workers must be a whole number of processes that make batches, 0 for a thread, not {makers!r}")
+        if makers and self.source == "online": raise ValueError(f"train.dataloader_num_workers={makers} with source=online: the processes that integrate are online.workers; leave dataloader_num_workers out")
         if train["learning_rate"] is not None and not train["learning_rate"] > 0: raise ValueError(f"train.learning_rate must be positive, not {train['learning_rate']}")
         object.__setattr__(self, "train", train)
         object.__setattr__(self, "lora", check_lora(self.lora) if (self.lora or {}).get("rank") is not None else {})
         if self.lora and self.model_id is None: raise ValueError("lora.rank adapts a checkpoint: give a model_id, or leave lora out to train a new model with all its weights")
         if self.lora and self.tokenizer: raise ValueError("lora.rank with another tokenizer: adapters do not train the embeddings of its tokens; train all weights with it first, or leave tokenizer out")
         if self.average is not None and not 0 < self.average < 1: raise ValueError(f"average={self.average} is the decay of averaged weights: it lies between 0 and 1, such as 0.999; null leaves them out")
+        if self.batches is not None and (not isinstance(self.batches, (int, np.integer)) or self.batches < 1): raise ValueError(f"batches={self.batches!r} is how many different batches there are: a whole number, at least 1; null draws new ones all the time")
         if self.l2_sp is not None:
             if not (self.l2_sp > 0 and math.isfinite(self.l2_sp)): raise ValueError(f"l2_sp={self.l2_sp} is the strength of the pull to the checkpoint's weights: it must be positive, such as 0.01; null leaves it out")
             if self.model_id is None: raise ValueError(f"l2_sp={self.l2_sp} pulls back to the weights of a checkpoint: give a model_id, or leave l2_sp out to train a new model")
@@ -620,10 +701,10 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     learnt = source  # quantiles are those of the flows
     if config.generic: source = MixtureSource([source, generic_source(**{name: value for name, value in shape.items() if value is not None and name != "augmentation"})], [1 - config.generic, config.generic])
     if not _finished(config): models.learn_bins(model, _windows(learnt))
-    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems,
+    made = {"chronos_dysts": __version__, "model_id": config.model_id, "model_digest": base, "size": config.resolved()["size"] or (None if config.model_id else "nano"), "seed": config.seed, "split": None if config.source == "generic" else config.split, "systems": systems, "families": sorted({family for name in systems for family in families_of(name, manifest)}),
             "data": data, "context_length": context_length, "prediction_length": prediction_length, "standardise": config.standardise, "source": config.source, "generic": config.generic,
             "augmentations": {"transforms": [repr(t).rpartition("augmentations.")[2] for t in config.transforms()], "probability": config.probability} if config.transforms() else None,
-            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, **({"l2_sp": config.l2_sp} if config.l2_sp else {}), "validation": validated, "train": config.resolved()["train"]}
+            "lora": config.lora or None, "tokenizer": config.tokenizer or None, "average": config.average, **{name: getattr(config, name) for name in ("l2_sp", "batches") if getattr(config, name)}, "validation": validated, "train": config.resolved()["train"]}
     args = _arguments(config)
     first = args.process_index == 0
     if first: _claim(config, config.identity() | {"data": data["digest"], "model": base, "validated": validated and validated["digest"]})
@@ -646,7 +727,7 @@ def _train(config: TrainConfig, console: Console) -> TrainResult:
     signals = _Signals()
     report = _Report(console, config.validation["every"] if validation else None, metric, config.validation["patience"], signals)
     with _quiet_transformers(), signals:
-        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, l2_sp=config.l2_sp, callbacks=[report, *_tensorboard(config)])
+        trainer = ChronosTrainer(model, args, source, made, validation=validation, average=config.average, l2_sp=config.l2_sp, batches=config.batches, callbacks=[report, *_tensorboard(config)])
         for callback in (PrinterCallback, ProgressCallback): trainer.remove_callback(callback)
         report.trainer = trainer
         try:

@@ -91,7 +91,7 @@ def test_the_overview_names_every_command_and_option(run):
     assert (code, err) == (0, "")
     assert all(f"  {name} " in out and command.summary.split()[0] in out for name, command in cli.COMMANDS.items())
     assert all(option in out for option, _ in cli.OPTIONS)
-    assert set(cli.COMMANDS) == {"generate", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe embeddings", "probe koopman", "probe tokens", "probe error_growth", "probe forgetting", "benchmark", "push", "export", "import", "demo"}
+    assert set(cli.COMMANDS) == {"generate", "certify", "reproduce", "verify", "pack", "unpack", "discover", "train", "evaluate", "forecast", "probe embeddings", "probe koopman", "probe tokens", "probe error_growth", "probe forgetting", "benchmark", "push", "export", "import", "demo"}
 
 
 def test_without_a_command_the_overview_is_an_error(run):
@@ -457,7 +457,7 @@ def test_json_is_one_object_and_nothing_else(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["generat"], 2), (["generate", "n_param=3"], 2), (["probe"], 2), (["probe", "embedings"], 2), (["verify", "data_dir=nowhere"], 1), (["generate", "systems=[Lorentz]"], 1), (["forecast", "no.csv"], 1)],
+    [(["generat"], 2), (["generate", "n_param=3"], 2), (["probe"], 2), (["probe", "embedings"], 2), (["verify", "data_dir=nowhere"], 1), (["certify", "data_dir=nowhere"], 1), (["reproduce", "nowhere.parquet"], 1), (["generate", "systems=[Lorentz]"], 1), (["forecast", "no.csv"], 1)],
 )
 def test_errors_in_json_have_the_message_and_the_code(words, code, run):
     found, out, err = run("--json", *words)
@@ -473,6 +473,9 @@ def test_json_of_real_commands_names_files_that_are_there(run):
     assert json.loads(run("verify", "--json")[1])["made"]["whole"] is True
     assert json.loads(run("pack", "--json")[1])["made"] == {"data_dir": "data", "shards": 1}
     assert json.loads(run("unpack", "--json")[1])["made"] == {"data_dir": "data", "files": 2}
+    assert Path(json.loads(run("certify", "--json", "output=c.parquet")[1])["made"]["certificates"]).exists()
+    assert json.loads(run("reproduce", "c.parquet", "--json", "data_dir=once-more", "workers=1")[1])["made"] == {"data_dir": "once-more", "systems": 1, "trajectories": 2, "short": {}}
+    assert [path.read_bytes() for path in sorted(Path("once-more").rglob("*.arrow"))] == [path.read_bytes() for path in sorted(Path("data").rglob("*.arrow"))]
     assert json.loads(run("export", "--json")[1])["made"] == {"output_dir": "parquet", "trajectories": {"train": 2}}
     assert json.loads(run("import", "parquet", "--json", "output_dir=again")[1])["made"]["trajectories"] == 2
     Path("x.csv").write_text("\n".join(f"{(k * k) % 17}" for k in range(120)))

@@ -172,6 +172,44 @@ def test_a_split_keeps_an_archive_on_the_side_of_all_its_founders(found, tmp_pat
             assert {s.name for s in systems} == {e.name for e in entries if set(e.system.families) <= families}
 
 
+def with_families(line, name, families):
+    """A line of an archive with another system of the same field."""
+    value = json.loads(line)
+    return json.dumps(value | {"system": value["system"] | {"name": name, "families": families}})
+
+
+def test_flows_of_the_catalogue_beside_an_archive(found, tmp_path):
+    lines, test = (found / ARCHIVE).read_text().splitlines(), {family for name in PANDA20 for family in get_system(name).families}
+    mixed = [with_families(lines[0], "Mixed", ["Aizawa", "Lorenz"]), with_families(lines[0], "Validated", ["Chua"]), with_families(lines[0], "Across", ["Aizawa", "Chua"])]
+    (tmp_path / ARCHIVE).write_text("\n".join([*lines, *mixed]) + "\n")
+    names = [json.loads(line)["system"]["name"] for line in lines]
+    config = GenerationConfig(str(tmp_path / "data"), archive=str(tmp_path), scheme="panda20", n_params=3, catalogue_params=5, length=128, points_per_period=[10, 60], tests=["diverged"], tolerance=1e-9, pack=True)
+    split, sides = split_systems(scheme="panda20"), {side: {system.name for system in systems} for side, systems in config.split_of_systems().items()}
+    assert sides == {"train": {*split.train, *names}, "validation": {*split.validation, "Validated"}, "test": set(split.test)}  # two founders on two sides: on none
+    families = {side: {family for system in systems for family in system.families} for side, systems in config.split_of_systems().items()}
+    assert not families["train"] & (families["validation"] | families["test"]) and not families["validation"] & families["test"] and test <= families["test"]
+
+    few = replace(config, systems=[*names[:2], "Thomas", "Rucklidge", "MackeyGlass"])
+    reports = {report.name: report for report in generate(few, QUIET)}
+    assert {name: (report.split, report.trajectories) for name, report in reports.items()} == {
+        names[0]: ("train", 3), names[1]: ("train", 3), "Thomas": ("train", 5), "Rucklidge": ("validation", 5), "MackeyGlass": ("test", 5)}
+    assert not verify(tmp_path / "data") and len({item.dt / item.period for item in open_store(tmp_path / "data")}) == 5
+    alone = GenerationConfig(str(tmp_path / "alone"), systems=["Thomas"], split="train", n_params=5, **{key: getattr(config, key) for key in ("length", "points_per_period", "tests", "tolerance", "pack")})
+    generate(alone, QUIET)  # an archive beside it changes nothing of a flow
+    assert [path.read_bytes() for path in open_store(tmp_path / "alone").paths[:1]] == [path.read_bytes() for path in open_store(tmp_path / "data", systems=["Thomas"]).paths[:1]]
+    generate(replace(few, workers=1, data_dir=str(tmp_path / "one")), QUIET)
+    assert {name: digest for record in read_manifest(tmp_path / "one")["systems"].values() for name, digest in record["files"].items()} == {
+        name: digest for report in reports.values() for name, digest in report.files.items()}
+
+    with pytest.raises(ValueError, match="Lorenz is on no side of this split"):
+        replace(config, systems=["Lorenz"]).split_of_systems()
+    with pytest.raises(ValueError, match="did you mean 'Thomas'"):
+        replace(config, systems=["Tomas"]).split_of_systems()
+    (tmp_path / ARCHIVE).write_text(with_families(lines[0], "Thomas", ["Thomas"]) + "\n")
+    with pytest.raises(ValueError, match="Thomas is a system of the archive .* and one of the catalogue"):
+        config.split_of_systems()
+
+
 def test_incompatible_and_damaged_archives_are_named(found, tmp_path):
     lines = (found / ARCHIVE).read_text().splitlines()
     with pytest.raises(FileNotFoundError, match="chronos-dysts discover"):
@@ -237,12 +275,34 @@ def test_recipes_are_configurations_of_their_commands(name):
     from chronos_dysts.cli import compose
 
     config = GenerationConfig.from_mapping(OmegaConf.to_container(compose("generate", (), name)))
-    assert config.data_dir == ("corpora/nano-bred" if name == "nano" else f"corpora/{name}")
+    assert config.data_dir == f"corpora/{name}"
     if name == "panda-like":
         assert config.length / config.points_per_period == 40 and config.scheme == "panda20"
         sides = {split: [system.name for system in systems] for split, systems in replace(config, skew=replace(config.skew, n_pairs=40)).split_of_systems().items()}
         assert sum("_drives_" in name for names in sides.values() for name in names) == 40
     if name == "nano":
         bred = DiscoveryConfig.from_mapping(OmegaConf.to_container(compose("discover", (), name)))
-        assert bred.output_dir == config.archive
-        assert bred.scheme == "panda20" and not {family for founder in bred.chosen_founders() for family in founder.families} & {family for flow in PANDA20 for family in get_system(flow).families}
+        assert bred.output_dir == config.archive and compose("train", (), name).data_dir == config.data_dir
+        assert bred.scheme == config.scheme == "panda20" and not {family for founder in bred.chosen_founders() for family in founder.families} & {
+            family for flow in (*PANDA20, *split_systems(scheme="panda20").validation) for family in get_system(flow).families}
+
+
+def test_the_recipe_nano_in_small(found, tmp_path, monkeypatch):
+    """discover, generate and train of the recipe, one after the other, as anybody would type them."""
+    from chronos_dysts.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    few = "founders=[Aizawa,Halvorsen,Thomas]", "kinds=[state,diffusive]", "max_dim=6", "lyapunov_periods=60", "n_systems=2"
+    assert main(["--quiet", "discover", "experiment=nano", *few]) == 0
+    bred = [system.name for system in read_systems("corpora/nano-archive")]
+    assert len(bred) == 2
+    assert main(["--quiet", "generate", "experiment=nano", f"systems=[{','.join(bred)},Aizawa,Chua,SprottD,Lorenz96]", "n_params=2", "catalogue_params=3"]) == 0
+    manifest = read_manifest("corpora/nano")
+    aside = {family for name in (*PANDA20, *split_systems(scheme="panda20").validation) for family in get_system(name).families}
+    assert set(manifest["split"]["train"]) == {*bred, "Aizawa", "Lorenz96"} and set(manifest["split"]["validation"]) == {"Chua", "SprottD"}
+    assert not aside & {family for name in manifest["split"]["train"] for family in manifest["families"][name]}
+    stored = open_store("corpora/nano/train")
+    assert len(stored) == 10 and all(item.length == 1152 and 10 <= item.period / item.dt <= 120 for item in stored)
+    assert main(["--quiet", "train", "experiment=nano", "train.max_steps=1", "train.per_device_train_batch_size=2", "context_length=64", "prediction_length=32", "validation.every=1", "validation.windows=2"]) == 0
+    made = json.loads(Path("runs/nano/final/config.json").read_text())["chronos_dysts"]
+    assert made["systems"] == sorted([*bred, "Aizawa", "Lorenz96"]) and made["families"] == sorted({family for name in made["systems"] for family in manifest["families"][name]})

@@ -3,18 +3,19 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from chronos_dysts import attractors, generation, store
-from chronos_dysts.generation import GIVE_UP_AFTER, GenerationConfig, generate
+from chronos_dysts.generation import GIVE_UP_AFTER, GenerationConfig, certify, generate, reproduce
 from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.lyapunov import largest_lyapunov
 from chronos_dysts.store import checksum, open_store, read_manifest, verify
@@ -128,6 +129,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     ({"length": 0}, "length"), ({"points_per_period": 0}, "points_per_period"), ({"perturbation": -1.0}, "perturbation"),
     ({"test_fraction": 1.5}, "test_fraction"), ({"validation_fraction": -1}, "validation_fraction"), ({"dtype": "float16"}, "dtype"),
     ({"scheme": "panda"}, "panda20"), ({"scheme": "panda20", "split": "train"}, "scheme"), ({"scheduler": "dask"}, "local-dask"),
+    ({"points_per_period": float("inf")}, "positive and finite"), ({"points_per_period": [10]}, "two of them"), ({"points_per_period": [10, 20, 30]}, "two of them"),
+    ({"points_per_period": "fast"}, "two of them"), ({"points_per_period": [10, None]}, "two of them"), ({"points_per_period": [60, 10]}, r"not \[60, 10\]"),
+    ({"points_per_period": [-1, 10]}, "at least 2"), ({"points_per_period": [1, 10]}, "at least 2"), ({"points_per_period": [10, float("nan")]}, "at least 2"),
+    ({"points_per_period": [10, 129]}, "a length of 258 has them, or a largest rate of 128"), ({"catalogue_params": 2}, "beside an archive"), ({"catalogue_params": 0, "archive": "x"}, "catalogue_params"),
     ({"perturbation": float("nan")}, "perturbation"), ({"transient": float("inf")}, "transient"), ({"tolerance": 1.0}, "tolerance"), ({"split": "a/b"}, "split"), ({"seed": -1}, "seed"), ({"systems": []}, "systems")])
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
@@ -178,7 +183,7 @@ def test_a_rough_transient_does_not_touch_what_is_stored():
     ics = np.array([rossler.ic, [300.0, 300.0, 300.0]])  # the second escapes before anything is stored
     params = np.repeat(rossler.parameter_values[None], 2, 0)
     one = config("nowhere", transient=10)
-    ensemble = generation._record(rossler, params, ics, one)
+    ensemble = generation._record(rossler, params, ics, 32, one)
     assert list(ensemble.ok) == [True, False] and np.isnan(ensemble.states[1]).all() and np.isclose(ensemble.times[0], 10 * rossler.period)
     whole = integrate_ensemble(rossler, ics=ensemble.first_states[:1], start=ensemble.times[0], length=256, points_per_period=32)
     np.testing.assert_allclose(ensemble.states[:1], whole.states, rtol=1e-9, atol=1e-9)
@@ -329,3 +334,154 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "data").write_text("x")
     with pytest.raises(FileExistsError, match="is a file"):
         generate(config(tmp_path / "data"), QUIET)
+
+
+# ---- many sampling rates ----
+
+RATES = dict(systems=["Lorenz", "Chua", "Duffing"], n_params=20, n_ics=1, points_per_period=[10, 60], tests=["diverged", "settled", "periodic"])
+
+
+@pytest.fixture(scope="module")
+def many_rates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rates") / "data"
+    generate(config(folder, **RATES, keep_rejected=True), QUIET)
+    return folder
+
+
+def test_eight_draws_share_a_rate_and_systems_do_not(many_rates):
+    manifest, firsts = read_manifest(many_rates), set()
+    for name, record in manifest["systems"].items():
+        items = open_store(many_rates, systems=[name])
+        rates = [item.period / item.dt for item in items]
+        by_block = {}
+        for number, rate in zip(record["accepted"], rates):
+            by_block.setdefault(number // 8, set()).add(rate)
+        assert all(len(those) == 1 for those in by_block.values()) and len(set(rates)) == len(by_block) >= 3
+        assert 10 <= min(rates) < max(rates) <= 60
+        firsts.add(rates[0])
+        for item in items[::9]:  # what is stored was sampled at that rate
+            again = integrate_ensemble(get_system(name).with_params(item.params), ics=item.ic, length=20, dt=item.dt, start=item.t0).observed()[0]
+            assert np.abs(again - item.target[:, :20]).max() < 1e-4 * np.abs(item.target).max()
+    assert len(firsts) == 3 and manifest["config"]["points_per_period"] == [10, 60] and not verify(many_rates)
+
+
+def test_rates_are_log_uniform():
+    one, lorenz = config("nowhere", **RATES), get_system("Lorenz")
+    logs = np.log(np.array([generation._rate(lorenz, one, 8 * k) for k in range(2000)]) / 10) / np.log(6)
+    assert np.abs(np.sort(logs) - np.arange(2000) / 2000).max() < 0.04  # Kolmogorov–Smirnov at 0.3 %
+    assert generation._rate(lorenz, replace(one, seed=6), 0) != generation._rate(lorenz, one, 0) == generation._rate(lorenz, one, 7)
+
+
+@pytest.mark.parametrize("changes", [{"workers": 1, "block": 3}, {"workers": 3, "block": 64}, {"workers": 2, "n_params": 9}])
+def test_with_many_rates_neither_workers_nor_pieces_leave_a_trace(many_rates, tmp_path, monkeypatch, changes):
+    changes = dict(changes)
+    if block := changes.pop("block", None):
+        monkeypatch.setattr(generation, "_block", lambda system, config: block)
+        monkeypatch.setattr(generation, "_lanes", lambda system, config: max(1, block // 2))
+    generate(config(tmp_path / "data", **RATES | changes, keep_rejected=True), QUIET)
+    there, whole = digests(tmp_path / "data"), digests(many_rates)
+    assert len(there) == 3 * changes.get("n_params", 20) and all(whole[name] == digest for name, digest in there.items())
+
+
+def test_with_many_rates_what_is_damaged_is_made_again(many_rates, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(many_rates, folder)
+    bad = [path for name in ("Lorenz", "Chua") for path in sorted(folder.glob(f"*/{name}/1?_T-*"))[3:6]]
+    for path in bad:
+        path.write_bytes(b"x")
+    generate(config(folder, **RATES, keep_rejected=True), QUIET)
+    assert len(bad) == 6 and digests(folder) == digests(many_rates) and not verify(folder)
+
+
+def test_a_flow_is_compiled_once_where_the_stored_tolerance_is_hardly_finer(tmp_path, monkeypatch):
+    asked, integrate = set(), generation.integrate_ensemble
+    for module in (generation, sys.modules["chronos_dysts.integration"]):
+        monkeypatch.setattr(module, "integrate_ensemble", lambda *args, **kwargs: asked.add(kwargs["tolerance"]) or integrate(*args, **kwargs))
+    generation._attractor.cache_clear()
+    generate(config(tmp_path / "data", **RATES | {"systems": ["Lorenz"], "tolerance": 1e-9, "tests": ["diverged"], "n_params": 1}), QUIET)
+    assert asked == {1e-9}
+
+
+# ---- again, elsewhere ----
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_certified_is_integrated_again_to_the_same_bytes(many_rates, tmp_path, packed):
+    if packed:
+        shutil.copytree(many_rates, tmp_path / "data")
+        assert store.pack(tmp_path / "data", 0.05) > 3
+    folder = tmp_path / "data" if packed else many_rates
+    file = certify(folder, tmp_path / "c.parquet")
+    reports = reproduce(file, tmp_path / "again", workers=1)
+    assert digests(tmp_path / "again") == digests(folder) and not verify(tmp_path / "again")
+    assert file.stat().st_size < 0.1 * sum(path.stat().st_size for path in folder.rglob("*.arrow"))
+    there, first = read_manifest(tmp_path / "again"), read_manifest(folder)
+    assert all(there[key] == first[key] for key in ("config", "split", "families", "counts")) and [r.status for r in reports] == ["complete"] * 3
+    assert there["reproduced_from"]["processor"] == first["processor"]
+    if not packed:  # the data set belongs to its configuration as the first one does
+        generate(config(tmp_path / "again", **RATES, keep_rejected=True), QUIET)
+        assert digests(tmp_path / "again") == digests(folder)
+
+
+def test_reproduction_takes_processes_and_carries_on(many_rates, tmp_path, monkeypatch):
+    file = certify(many_rates, tmp_path / "c.parquet")
+    reproduce(file, tmp_path / "again", workers=2)
+    assert digests(tmp_path / "again") == digests(many_rates)
+    (tmp_path / "again" / "systems" / "Chua.json").unlink()
+    next((tmp_path / "again").glob("*/Lorenz/3_T-*")).unlink()
+    asked, integrate = [], generation.integrate_ensemble
+    monkeypatch.setattr(generation, "integrate_ensemble", lambda system, *args, **kwargs: asked.append(system.name) or integrate(system, *args, **kwargs))
+    reproduce(file, tmp_path / "again", workers=1)
+    assert digests(tmp_path / "again") == digests(many_rates) and set(asked) == {"Chua", "Lorenz"} and not verify(tmp_path / "again")
+
+
+def test_reproduction_is_that_of_the_same_states_to_the_tolerance(tmp_path, monkeypatch):
+    """What another processor does to the last bits, another tolerance does to more of them: the trajectories part as chaos makes them, and not before."""
+    generate(config(tmp_path / "data", systems=["Lorenz", "MackeyGlass"], split="train", n_params=3, n_ics=2, dtype="float64", tests=["diverged"]), QUIET)
+    file = certify(tmp_path / "data", tmp_path / "c.parquet")
+    integrate = generation.integrate_ensemble
+    monkeypatch.setattr(generation, "integrate_ensemble", lambda *args, **kwargs: integrate(*args, **kwargs | {"tolerance": 1e-14}))
+    reproduce(file, tmp_path / "again", workers=1)
+    differing = 0
+    for first, second in zip(open_store(tmp_path / "data"), open_store(tmp_path / "again"), strict=True):
+        assert first.item_id == second.item_id and first.params == second.params and np.array_equal(first.ic, second.ic) and (first.dt, first.t0) == (second.dt, second.t0)
+        error = np.abs(first.target - second.target).max(0) / first.target.std()
+        accurate = 1e-9 if first.system == "Lorenz" else 1e-4  # of a delay system the past is a sample
+        assert error[:32].max() < accurate, first.item_id
+        differing += error.max() > 0
+    assert differing
+
+
+def test_a_trajectory_that_ends_early_elsewhere_is_left_out_and_said(many_rates, tmp_path, monkeypatch):
+    file, integrate, done = certify(many_rates, tmp_path / "c.parquet"), generation.integrate_ensemble, []
+
+    def one_lane_fails(*args, **kwargs):
+        ensemble = integrate(*args, **kwargs)
+        if not done:
+            ensemble.outcome[1], ensemble.states[1] = 1, np.nan
+            done.append(ensemble.system.name)
+        return ensemble
+    monkeypatch.setattr(generation, "integrate_ensemble", one_lane_fails)
+    reports = {report.name: report for report in reproduce(file, tmp_path / "again", workers=1)}
+    assert reports[done[0]].trajectories == 19 and "only 19 of 20" in reports[done[0]].status and sum(report.trajectories for report in reports.values()) == 59
+    assert not verify(tmp_path / "again") and [item.item_id for item in open_store(tmp_path / "again", systems=done)] == [f"{done[0]}/{k}" for k in range(19)]
+
+
+def test_certificates_of_something_else_are_refused(data, many_rates, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no data set"):
+        certify(tmp_path, tmp_path / "c.parquet")
+    shutil.copytree(many_rates, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "systems" / "Chua.json").unlink()
+    with pytest.raises(ValueError, match="Chua .* was not finished"):
+        certify(tmp_path / "unfinished", tmp_path / "c.parquet")
+    file = certify(many_rates, tmp_path / "c.parquet")
+    with pytest.raises(FileExistsError, match="something else"):
+        reproduce(file, data)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(FileExistsError, match="something else"):
+        reproduce(file, tmp_path / "mine")
+    (tmp_path / "not.parquet").write_text("x")
+    with pytest.raises(ValueError, match="no certificates"):
+        reproduce(tmp_path / "not.parquet", tmp_path / "again")
+    assert not (tmp_path / "again").exists()

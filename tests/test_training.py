@@ -390,7 +390,7 @@ def test_lengths_and_vocabularies_that_do_not_fit(data_dir, tmp_path):
 @pytest.mark.parametrize("changes, error, message", [
     (dict(train=dict(learning_rat=1)), ValueError, "learning_rate"), (dict(train=dict(num_train_epochs=3)), ValueError, "train.max_steps"), (dict(train=dict(max_steps=0)), ValueError, "max_steps"),
     (dict(train=dict(eval_strategy="steps")), ValueError, "validation.split"), (dict(train=dict(load_best_model_at_end=True)), ValueError, "validation.metric"), (dict(validation=dict(metric="mse")), ValueError, "loss, smape100, vpt"), (dict(validation=dict(patiance=2)), ValueError, "patience"),
-    (dict(validation=dict(patience=2)), ValueError, "no validation set"), (dict(validation=dict(split="nothing")), FileNotFoundError, "generate"), (dict(validation=dict(every=0, patience=1)), ValueError, "turns it off"), (dict(average=1.0), ValueError, "0.999"), (dict(l2_sp=0.1), ValueError, "l2_sp=0.1 pulls back to the weights of a checkpoint"), (dict(l2_sp=-1.0, model_id="x", size=None), ValueError, "l2_sp=-1.0.*positive"), (dict(l2_sp=0.1, model_id="x", size=None, lora=dict(rank=2)), ValueError, "nothing to pull back"),
+    (dict(validation=dict(patience=2)), ValueError, "no validation set"), (dict(validation=dict(split="nothing")), FileNotFoundError, "generate"), (dict(validation=dict(every=0, patience=1)), ValueError, "turns it off"), (dict(average=1.0), ValueError, "0.999"), (dict(batches=0), ValueError, "batches=0.*at least 1"), (dict(l2_sp=0.1), ValueError, "l2_sp=0.1 pulls back to the weights of a checkpoint"), (dict(l2_sp=-1.0, model_id="x", size=None), ValueError, "l2_sp=-1.0.*positive"), (dict(l2_sp=0.1, model_id="x", size=None, lora=dict(rank=2)), ValueError, "nothing to pull back"),
     (dict(lora=dict(rank=4)), ValueError, "model_id"), (dict(lora=dict(rank=0)), ValueError, "lora.rank"), (dict(source="generic", systems=["A"]), ValueError, "source=generic"), (dict(tokenizer=dict(low_limit=-5)), ValueError, "reads numbers"), (dict(tokenizer="quantiles"), ValueError, "did you mean 'quantile'"), (dict(family="chronos-t5", tokenizer="two-level", n_tokens=65), ValueError, "even number"), (dict(model_id="chronos-dysts-generic-bolt", family=None, size=None, tokenizer="quantile"), ValueError, "reads numbers"),
     (dict(model_id="chronos-dysts-generic-t5", family=None, size=None, tokenizer="quantile", lora=dict(rank=4)), ValueError, "adapters do not train"), (dict(contextlength=3), ValueError, "context_length"), (dict(family="chronos-t6"), ValueError, "chronos-t5"),
     (dict(augment=dict(transforms=["RandomAfine"])), ValueError, "RandomAffineTransform"), (dict(source="files"), ValueError, "source='files'"), (dict(uniform="flows"), ValueError, "uniform='flows'"), (dict(uniform="trajectories", source="online"), ValueError, "uniform='trajectories'"), (dict(min_past=0), ValueError, "min_past"), (dict(generic=1.0), ValueError, "generic=1.0"), (dict(online=dict(worker=2)), ValueError, "workers"), (dict(augment=dict(probability=2)), ValueError, "probability"), (dict(augment=dict(share=1)), ValueError, "augment.share"),
@@ -726,6 +726,77 @@ def test_a_checkpoint_that_was_exchanged_is_another_run(bases, data_dir, tmp_pat
     run(configuration(data_dir, tmp_path, model_id=str(base)))
     models.save(models.build("chronos-bolt", SIZE, context_length=32, prediction_length=16, seed=5), base, overwrite=True)
     with pytest.raises(FileExistsError, match="model was"): run(configuration(data_dir, tmp_path, model_id=str(base)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batches_that_come_again(family, data_dir, tmp_path, monkeypatch):
+    "All once, then all again in another order; kept as they were; and a run that was stopped goes on in that order."
+    source, seen, original = StoreSource(open_store(data_dir / "train"), 32, 16, 4, 0, channels="joint" if family in ("chronos-2", "chronos-dysts") else "one"), [], ChronosTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        seen.append((int(self.batch["number"]), inputs["context"].clone()))
+        return original(self, model, inputs, *args, **kwargs)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChronosTrainer, "compute_loss", watched)
+        whole, _ = run(configuration(data_dir, tmp_path, family, "whole", batches=3, train=dict(gradient_accumulation_steps=2)))
+    numbers = [number for number, _ in seen]
+    assert len(seen) == 16 and all(sorted(numbers[i:i + 3]) == [0, 1, 2] for i in range(0, 15, 3)) and len({tuple(numbers[i:i + 3]) for i in range(0, 15, 3)}) > 1
+    assert all(torch.equal(context, source.batch(number)["context"]) for number, context in seen) and whole.made["batches"] == 3
+    config = configuration(data_dir, tmp_path, family, "stopped", batches=3, train=dict(gradient_accumulation_steps=2))
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(config)
+    again, _ = run(config)
+    assert again.resumed_from == 3 and equal(weights(whole.directory), weights(again.directory)) and whole.losses == again.losses
+
+
+def test_experts_are_asked_once_about_a_batch_that_comes_again(data_dir, tmp_path, monkeypatch):
+    "And what is kept of their answers changes nothing."
+    asked, consult = [], models.DystsModel._consult
+    monkeypatch.setattr(models.DystsModel, "_consult", lambda self, *args: asked.append(1) or consult(self, *args))
+    kept, _ = run(configuration(data_dir, tmp_path, "chronos-dysts", "kept", batches=2))
+    assert len(asked) == 2
+    monkeypatch.setattr(ChronosTrainer, "_arguments_of", lambda self, inputs: models.model_inputs(self.model, inputs))
+    anew, _ = run(configuration(data_dir, tmp_path, "chronos-dysts", "anew", batches=2))
+    assert len(asked) == 2 + 8 and equal(weights(kept.directory), weights(anew.directory))
+
+
+@pytest.mark.parametrize("family", ["chronos-t5", "chronos-2"])
+def test_processes_that_make_batches_change_nothing(family, data_dir, tmp_path, monkeypatch):
+    "Not the weights, not after a stop, and not what dropout draws."
+    shaky = dict(size=size_of(family) | {"dropout_rate": 0.3}, augment={"transforms": ["RandomAffineTransform"]})
+    thread, _ = run(configuration(data_dir, tmp_path, family, "thread", **shaky))
+    makers = shaky | {"train": dict(dataloader_num_workers=2)}
+    processes, _ = run(configuration(data_dir, tmp_path, family, "processes", **makers))
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **makers))
+    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **makers))
+    assert again.resumed_from == 3 and equal(weights(thread.directory), weights(processes.directory)) and equal(weights(thread.directory), weights(again.directory))
+
+
+def test_a_t5_gets_its_tokens_with_the_batch(data_dir, tmp_path, monkeypatch):
+    "The same as the model would make, and they take no part in what is saved of a broken step."
+    seen, original = [], ChronosTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        made, ready = models.model_inputs(model, inputs), inputs[training.READY]
+        seen.append(made.keys() == ready.keys() and all(torch.equal(made[name], x) for name, x in ready.items()))
+        return original(self, model, inputs, *args, **kwargs)
+    monkeypatch.setattr(ChronosTrainer, "compute_loss", watched)
+    run(configuration(data_dir, tmp_path, "chronos-t5", min_past=8, train=dict(max_steps=4)))
+    assert seen == [True] * 4
+
+
+def test_a_process_that_makes_batches_tells_its_error(tmp_path):
+    bad = tmp_path / "bad"
+    write_trajectory(Trajectory(np.zeros((3, 300), np.float32), "B/0", "B", {}, np.zeros(3), 0.1, 1.0, 0), bad / "train" / "B" / "0_T-300.arrow")
+    with pytest.raises(ValueError, match="B/0 is constant at 0.0"): run(configuration(bad, tmp_path, augment={"transforms": ["RandomAffineTransform"]}, train=dict(dataloader_num_workers=1)))
+
+
+@pytest.mark.parametrize("train, more, match", [(dict(dataloader_num_workers=-1), {}, "whole number of processes"), (dict(dataloader_num_workers=1), dict(source="online"), "online.workers")])
+def test_processes_that_cannot_make_batches_are_refused(train, more, match, data_dir, tmp_path):
+    with pytest.raises(ValueError, match=match): run(configuration(data_dir, tmp_path, train=train, **more))
 
 
 def test_batches_made_ahead_are_those_of_their_steps(data_dir, tmp_path, monkeypatch):

@@ -12,25 +12,19 @@ from pathlib import Path
 
 from chronos_dysts import models
 from chronos_dysts.architecture import LONGEST
-from chronos_dysts.generation import processor, read_systems
+from chronos_dysts.generation import processor
 from chronos_dysts.store import write_atomically
-from chronos_dysts.systems import catalogue, get_system
+from chronos_dysts.systems import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, PLACE = "chronos-dysts-nano", ROOT / "chronos_dysts" / "data" / "models" / "chronos-dysts-nano"
-
-
-def families(systems):
-    """The founders of what was trained on."""
-    bred = {system.name: system.families for system in read_systems(ROOT / "nbs" / "results" / "nano_systems.jsonl")}
-    return sorted({family for name in systems for family in (get_system(name).families if name in catalogue() else bred[name])})
 
 
 def ship(checkpoint, seconds):
     model, made = models.load_model(checkpoint), models.load_made(checkpoint)
     models.set_lengths(model, LONGEST, models.lengths(model)[1])
     made = {key: value for key, value in made.items() if key not in ("sha256", "versions", "family")}
-    models.save(model, PLACE, made | {"families": families(made["systems"]), "context_length": LONGEST, "trained_with_context_length": made["context_length"], "processor": processor(), "processor_seconds": seconds}, overwrite=True)
+    models.save(model, PLACE, made | {"context_length": LONGEST, "trained_with_context_length": made["context_length"], "processor": processor(), "processor_seconds": seconds}, overwrite=True)
 
 
 def interval(line): return f"{line['median']:.3g} [{line['low']:.3g}, {line['high']:.3g}]"
@@ -77,7 +71,7 @@ def card():
             f"{models.load_model(PLACE).num_parameters() / 1e6:.2f} million weights over patches of time and channels that weighs and corrects them. Part of the package chronos-dysts:", "",
             "```python", "from chronos_dysts.models import load", f'forecast = load("{NAME}").forecast(context, 512)  # context (batch, channel, time), up to 2,048 steps and 16 channels', "```", "",
             "## How it was made", "",
-            f"From random weights, by `python tools/nano_corpus.py` and `chronos-dysts train experiment=nano train.max_steps={made['steps']}`: {made['steps']} steps of {made['train']['per_device_train_batch_size']} windows of {made['trained_with_context_length']} + {made['prediction_length']} points, "
+            f"From random weights, by `chronos-dysts discover`, `generate` and `train`, each with `experiment=nano`, the last with `train.max_steps={made['steps']}`: {made['steps']} steps of {made['train']['per_device_train_batch_size']} windows of {made['trained_with_context_length']} + {made['prediction_length']} points, "
             f"{round(made['processor_seconds'] / 60)} minutes of one core ({made['processor']}), seed {made['seed']}.", "",
             f"* Data: {made['data']['trajectories']:,} trajectories of {len(made['systems'])} systems ({len(flows)} flows of the dysts catalogue with perturbed parameters and {len(made['systems']) - len(flows)} systems bred from them), 10 to 120 points a period; "
             "six in ten windows augmented: observation noise of 1 or 5 %, one or two coordinates alone, random affine mixtures into up to 8 channels, missing values.",

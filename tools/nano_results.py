@@ -3,7 +3,7 @@
     nice -n 10 python tools/nano_results.py                    # the model that ships; some minutes on one core
     nice -n 10 python tools/nano_results.py --model runs/nano/final --side validation   # while choosing: the validation families instead
 
-One run on the twenty flows of `panda20`: windows of its protocol (errors at horizons of 64 … 512 steps, valid prediction time in Lyapunov times), the same windows seen with noise, rollouts of 4,096 steps (D_stsp and D_H, beside the floor of another trajectory of the
+One run on the twenty flows of `panda20`: windows of its protocol (errors at horizons of 64 … 512 steps, valid prediction time in Lyapunov times), the same windows seen with noise, contexts of 128 to 2,048 steps, rollouts of 4,096 steps (D_stsp and D_H, beside the floor of another trajectory of the
 same flow), and the published test series of dysts beside the published NBEATS. Medians over systems with bootstrap intervals, and paired comparisons with parroting on the same windows.
 """
 
@@ -37,6 +37,7 @@ METRICS = ("smape100", "mae", "wql", "coverage80", "vpt_lyapunov", "vpt_periods"
 HORIZONS = (64, 128, 256, 512)
 ROLLOUT, ROLLOUT_SEED = 4096, 7
 NOISE = (0.001, 0.01, 0.05)  # standard deviations
+CONTEXTS = (128, 256, 512, 1024, 2048)
 PANDA = 27.6  # median sMAPE100 at horizon 128 as published, on test trajectories of its own
 
 
@@ -49,6 +50,13 @@ def windows(forecasters, systems, folder, context):
     spec = replace(PROTOCOLS["panda20"].spec, systems=tuple(systems))
     protocol = Protocol.named("panda20", metrics=METRICS, horizons=HORIZONS, context_length=context)
     return evaluate(forecasters, spec.store(folder / "panda20"), protocol, keep=None)
+
+
+def longer(forecasters, systems, folder, context):
+    """Rows of windows at 128 steps whose contexts are shorter or longer than the protocol's."""
+    trajectories = TrajectorySpec(tuple(systems), n_ics=1, length=4096, points_per_period=102.4, seed=ROLLOUT_SEED).store(folder / "long")
+    protocol = Protocol(context_length=context, prediction_length=128, horizons=(128,), n_windows=10, metrics=("smape100", "coverage80"))
+    return evaluate(forecasters, trajectories, protocol)
 
 
 class Noisy:
@@ -103,7 +111,7 @@ def main():
     parser.add_argument("--side", choices=("test", "validation"), default="test")
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--data-dir", type=Path, default=Path("corpora/panda20"))
-    parser.add_argument("--parts", nargs="+", default=["windows", "noise", "rollouts", "published"])
+    parser.add_argument("--parts", nargs="+", default=["windows", "contexts", "noise", "rollouts", "published"])
     parser.add_argument("--others", nargs="*", default=[], help="name=checkpoint of further models, on the windows")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -119,6 +127,8 @@ def main():
         rows = windows(ours | simple | others, systems, args.data_dir, args.context)
         result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
                              "per_system": lines(rows[(rows.metric == "smape100") & (rows.horizon == 128)].groupby(["system", "forecaster"], sort=False)["value"].mean().unstack().reset_index())}
+    if "contexts" in args.parts:
+        result["contexts"] = {"lengths": CONTEXTS, "summary": {str(length): lines(summarise(longer(ours | simple, systems, args.data_dir, length))) for length in CONTEXTS}}
     if "noise" in args.parts:
         rows = noise(ours | simple, systems, args.data_dir, args.context)
         result["noise"] = {"scales": NOISE, "summary": lines(summarise(rows))}
