@@ -508,7 +508,7 @@ def completion(shell: str) -> str:
     keys = {name: _words_of(name) for name in COMMANDS}
     firsts, groups = list(dict.fromkeys(name.split()[0] for name in COMMANDS)), command_groups()
     switches = sorted({key for found in keys.values() for key, default in found.items() if default in ("true", "false")})
-    wants_file = "|".join(name for name, command in COMMANDS.items() if command.first in ("data", "path", "source"))
+    wants_file = "|".join(name for name, command in COMMANDS.items() if command.first)
     if shell == "bash":
         cases = [f"    {name if ' ' not in name else repr(name)}) words=\"{' '.join(f'{key}=' for key in found)}\" ;;" for name, found in keys.items()]
         cases = "\n".join(cases + [f"    {first}) words=\"{' '.join(seconds)}\" ;;" for first, seconds in groups.items()])
