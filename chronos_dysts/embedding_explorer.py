@@ -146,7 +146,7 @@ class EmbeddingExplorer(Explorer):
         self.point.add_class("chronos-dysts-point")
         self._over = W.HTML(layout=W.Layout(width="100%", max_width=self._image.layout.max_width, margin="0", grid_area="picture"))
         self._image.layout.margin, self._image.layout.grid_area = "0", "picture"
-        steps = min(96, _SKETCHES // (3 * len(self.table)))
+        steps = min(64, _SKETCHES // (3 * len(self.table)))
         self._sketches = [(min(3, len(t.target)), sketch(t.target[:3, start:start + self.context_length], steps) if steps >= 16 else "") for t, start in zip((self._trajectories[key] for key in zip(self.table["system"], self.table["item_id"])), self.table["start"])]
         self.search.observe(lambda change: setattr(self.list, "options", [name for name in systems if change["new"].lower() in name.lower()]), "value")
         self.list.observe(lambda change: change["new"] and self._of_system(change["new"]), "value")

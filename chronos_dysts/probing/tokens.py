@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from scipy.sparse import diags
 from scipy.stats import spearmanr
 
 from .. import plots
+from ..architecture import PATCH
 from ..baselines import ContextParroting
 from ..forecasting import LEVELS, Forecaster, Standardiser, check_context
 from ..integration import integrate_ensemble
@@ -27,14 +28,15 @@ from ..models import ChronosForecaster, model_inputs
 from ..evaluation import select_stored
 from .common import ProbeConfig, context_tokens, families_of, family_groups, group_interval, open_run
 from ..store import Trajectory, read_record
-from ..systems import System, get_system, stream_key
+from ..systems import System, check_name, get_system, stream_key
 from ..tokenizers import MeanScaleBins
 
 # %% auto #0
-__all__ = ['bin_counts', 'bin_usage', 'Predicted', 'predicted', 'quantile_entropy', 'quantile_pit', 'calibration_error',
+__all__ = ['OVER', 'bin_counts', 'bin_usage', 'Predicted', 'predicted', 'quantile_entropy', 'quantile_pit', 'calibration_error',
            'local_expansion', 'eagerly', 'attention_maps', 'toeplitz_score', 'block_score', 'parroting_head',
-           'after_match', 'induction', 'ablated', 'overlap', 'phase_surrogates', 'overlap_with_chance', 'TokensConfig',
-           'flow_of', 'run_tokens', 'entropy_correlation', 'head_table', 'plot_entropy', 'plot_pit', 'plot_heads']
+           'after_match', 'token_of', 'induction', 'ablated', 'overlap', 'phase_surrogates', 'overlap_with_chance',
+           'TokensConfig', 'flow_of', 'run_tokens', 'entropy_correlation', 'head_table', 'plot_entropy', 'plot_pit',
+           'plot_heads']
 
 # %% ../../nbs/82_tokens.ipynb #6c655e8b
 def bin_counts(bins: MeanScaleBins,
@@ -142,11 +144,21 @@ def local_expansion(system: System,
     return found
 
 # %% ../../nbs/82_tokens.ipynb #4671a88f
-def _attentions(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    "The modules that attend along time, by name: they have projections q, k, v, o and heads."
-    found = {name: module for name, module in model.named_modules() if all(isinstance(getattr(module, part, None), torch.nn.Linear) for part in "qkvo")}
+OVER = ("time", "channels")
+
+
+def _attentions(model: torch.nn.Module,
+                over: str | None = None,  # one of `OVER`; None: both
+                ) -> dict[str, torch.nn.Module]:
+    "The modules that attend, by name: they have a projection o of what their heads have put together, and projections q, k, v (or, as one, qkv)."
+    def attends(module): return isinstance(getattr(module, "o", None), torch.nn.Linear) and (hasattr(module, "qkv") or all(isinstance(getattr(module, part, None), torch.nn.Linear) for part in "qkv"))
+    found = {name: module for name, module in model.named_modules() if attends(module)}
     if not found: raise ValueError(f"{type(model).__name__} has no attention with projections q, k, v and o, so its maps cannot be read")
-    return {name: module for name, module in found.items() if "layer.1.self_attention" not in name}  # Chronos-2: attention between coordinates
+    def across(name): return name.endswith((".layer.1.self_attention", ".channels"))  # of Chronos-2, of the package's own family
+    return {name: module for name, module in found.items() if over is None or across(name) == (over == "channels")}
+
+
+def _heads_of(module: torch.nn.Module) -> int: return int(module.heads if hasattr(module, "qkv") else module.n_heads)
 
 
 @contextmanager
@@ -166,43 +178,56 @@ def attention_maps(forecaster: ChronosForecaster,
                    context: np.ndarray,  # (batch, dim, time)
                    *,
                    eager: bool = False,  # switch to the implementation that keeps maps
-                   ) -> dict[str, np.ndarray]:  # of each attention along time (row, head, query, key), rows are the coordinates of the windows one after the other
+                   over: str = "time",  # or channels
+                   ) -> dict[str, np.ndarray]:  # of each attention over time (row, head, query, key), rows are the coordinates of the windows one after the other; over channels (batch, token, head, query, key)
     """What attends to what, while a context is read and the first step is written. Queries and keys are the tokens of the context (steps of a T5, patches of the others); of a decoder the query is its first.
 
-    Raises `ValueError` for a model whose implementation keeps no maps, unless `eager`.
+    The package's own family reads context and forecast as one sequence: its last query is the first patch of the forecast, after those of the context. Attention over channels (between the coordinates of a window, at each token) is in that family and in Chronos-2.
+    Raises `ValueError` for a model whose implementation keeps no maps, unless `eager`, and for a family that reads each coordinate by itself where channels are asked for.
     """
+    check_name(over, OVER, "axis of attention")
     x = check_context(context, 1)[..., -forecaster.context_length:]
     if forecaster.standardise: x = Standardiser.of(x).apply(x)
+    batch, dim, _ = x.shape
     rows = torch.from_numpy(np.ascontiguousarray(x, np.float32)).flatten(0, 1).to(forecaster.model.device)
     count, model, found, handles = context_tokens(forecaster, x.shape[-1]), forecaster.model, {}, []
+    modules = _attentions(model, over)
+    if not modules: raise ValueError(f"{forecaster.name} ({forecaster.family}) reads each coordinate by itself: it has no attention over channels")
+    own = {name: hasattr(module, "qkv") for name, module in modules.items()}
 
     def keep(name: str, output: Any) -> None:
         # beside the weights a T5 hands on its position bias, which has the same axes: weights are a distribution over keys
-        parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
-        weights = next((part for part in parts if isinstance(part, torch.Tensor) and part.ndim == 4 and len(part) == len(rows) and (part >= 0).all() and torch.allclose(part.sum(-1), torch.ones((), device=part.device), atol=1e-3)), None)
-        if weights is None:
-            raise ValueError(f"{forecaster.name} computes attention with {model.config._attn_implementation!r}, which keeps no maps: switch to eager, with attention_maps(…, eager=True)")
-        found[name] = weights[:, :, :count, :count].float().cpu().numpy()
-    for name, module in _attentions(model).items():
-        if eager and hasattr(module, "rope_embed"): handles.append(module.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | {"output_attentions": True}), with_kwargs=True))
-        handles.append(module.register_forward_hook(lambda _, args, output, name=name: keep(name, output)))
+        parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else (output,)
+        weights = next((part for part in parts if isinstance(part, torch.Tensor) and part.ndim == 4 and (over == "channels" or len(part) == len(rows)) and (part >= 0).all() and torch.allclose(part.sum(-1), torch.ones((), device=part.device), atol=1e-3)), None)
+        if weights is None: return
+        queries = count if count is None or not own[name] else count + 1
+        if over == "time": kept = weights[:, :, :queries, :count]
+        elif own[name]: kept = weights.unflatten(0, (batch, -1))[:, :queries]
+        else:  # (token, head, row, row), all windows at once
+            kept = torch.stack([weights[:count, :, k:k + dim, k:k + dim] for k in range(0, batch * dim, dim)])
+        found[name] = kept.float().cpu().numpy()
+    for name, module in modules.items():
+        if eager and forecaster.family == "chronos-2": handles.append(module.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | {"output_attentions": True}), with_kwargs=True))
+        handles.append((module.weights if own[name] else module).register_forward_hook(lambda _, args, output, name=name: keep(name, output)))
     try:
-        if eager:
-            with eagerly(model): _read(forecaster, rows, x.shape[1])
-        else: _read(forecaster, rows, x.shape[1])
+        with eagerly(model) if eager else nullcontext(): _read(forecaster, rows, dim)
     finally:
         for handle in handles: handle.remove()
-    return found
+    if len(found) < len(modules): raise ValueError(f"{forecaster.name} computes attention with {model.config._attn_implementation!r}, which keeps no maps: switch to eager, with attention_maps(…, eager=True)")
+    return {name: found[name] for name in modules}
 
 
 def _read(forecaster: ChronosForecaster, rows: torch.Tensor, dim: int) -> None:
     "Let the model read contexts and write its first step."
+    groups = torch.arange(len(rows) // dim, device=rows.device).repeat_interleave(dim)
     if forecaster.family == "chronos-t5":
         tokens, observed, _ = MeanScaleBins.from_config(forecaster.model.config.chronos_config).to(rows.device).encode_context(rows)
         forecaster.model(input_ids=tokens, attention_mask=None if observed.all() else observed.long(), decoder_input_ids=torch.zeros(len(rows), 1, dtype=torch.long, device=rows.device))
     elif forecaster.family == "chronos-bolt": forecaster.model(context=rows)
-    elif forecaster.family == "chronos-2": forecaster.model(context=rows, group_ids=torch.arange(len(rows) // dim, device=rows.device).repeat_interleave(dim), num_output_patches=1)
+    elif forecaster.family == "chronos-2": forecaster.model(context=rows, group_ids=groups, num_output_patches=1)
+    elif forecaster.family == "chronos-dysts": forecaster.model(rows.double(), groups)
     else: forecaster.forecast(rows.cpu().numpy().reshape(-1, dim, rows.shape[-1]), 1)
+
 
 # %% ../../nbs/82_tokens.ipynb #60bdd888
 def toeplitz_score(weights: np.ndarray,  # (time, time)
@@ -270,13 +295,21 @@ def after_match(context: np.ndarray,  # (batch, dim, time)
     return rows.shape[-1] - lags
 
 
+def token_of(step: np.ndarray,  # steps of a context
+             length: int,  # steps of the context
+             steps_per_token: int,  # 1 of a T5, the patch of the others
+             n_tokens: int,  # that stand for it
+             ) -> np.ndarray:
+    "The tokens of steps: tokens are counted from the end, where they are whole; those before the first belong to it."
+    return np.clip((np.asarray(step) + n_tokens * steps_per_token - length) // steps_per_token, 0, n_tokens - 1)
+
+
 def induction(weights: np.ndarray,  # (row, head, query, key), as `attention_maps` gives them
-              where: np.ndarray,  # the step after the match, (row,)
-              steps_per_token: int = 1,  # 1 for a T5, the patch of the others
+              where: np.ndarray,  # the token after the match, (row,)
               ) -> tuple[np.ndarray, np.ndarray]:  # (row, head): attention of the last query to the token after the match, and to those of other rows' matches
     "Attention to the token after the match, and what chance would give. `ValueError` for a single row, which has no others to compare with."
     if len(weights) < 2: raise ValueError("induction is compared with the matches of other rows: at least 2 are needed")
-    keys = np.minimum(np.asarray(where) // steps_per_token, weights.shape[-1] - 1)
+    keys = np.minimum(np.asarray(where), weights.shape[-1] - 1)
     last = weights[:, :, -1]
     all_keys = last[:, :, keys]  # (row, head, row whose match it is)
     own = np.take_along_axis(last, np.broadcast_to(keys[:, None, None], (*last.shape[:2], 1)), -1)[..., 0]
@@ -295,12 +328,12 @@ def ablated(model: torch.nn.Module,
     known, saved = _attentions(model), {}
     for name, head in heads:
         if name not in known: raise ValueError(f"there is no attention {name!r}: there are {', '.join(known)}")
-        if not 0 <= head < known[name].n_heads: raise ValueError(f"{name} has the heads 0 to {known[name].n_heads - 1}, not {head}")
+        if not 0 <= head < _heads_of(known[name]): raise ValueError(f"{name} has the heads 0 to {_heads_of(known[name]) - 1}, not {head}")
         saved.setdefault(name, known[name].o.weight.detach().clone())
     try:
         with torch.no_grad():
             for name, head in heads:
-                width = known[name].o.weight.shape[1] // known[name].n_heads
+                width = known[name].o.weight.shape[1] // _heads_of(known[name])
                 known[name].o.weight[:, head * width:(head + 1) * width] = 0
         yield model
     finally:
@@ -405,20 +438,26 @@ def _foreseen(config: TokensConfig, forecaster: ChronosForecaster, trajectory: T
 
 
 def _heads(config: TokensConfig, forecaster: ChronosForecaster, trajectory: Trajectory, length: int) -> pd.DataFrame:
-    "One row for each head: attention after the match, by chance, and the shapes of the maps."
+    "One row for each head: attention after the match, by chance, and the shapes of the maps; of a head over channels the share of attention that stays with the coordinate, `own`, and what it would be if all had the same, `even`."
     _, context, _ = _windows(config, trajectory, length)
     maps = attention_maps(forecaster, context, eager=True)
-    step = max(1, -(-length // next(iter(maps.values())).shape[-1])) if forecaster.family != "chronos-t5" else 1
-    where = after_match(context, config.motif_length, max(config.motif_length, 2 * step))
+    patch = {"chronos-t5": 1, "chronos-dysts": PATCH}.get(forecaster.family) or -(-length // next(iter(maps.values())).shape[-1])
+    seen = min(length, max(w.shape[-1] for w in maps.values()) * patch)  # the package's own family attends to the last READ steps only
+    where = after_match(context[..., -seen:], config.motif_length, max(config.motif_length, 2 * patch))
     rows = []
     for name, weights in maps.items():
-        if weights.shape[-1] < 2: continue  # a decoder's first token has only itself
-        own, chance = induction(weights, where, step)
-        square = weights.shape[2] == weights.shape[3] >= 8
+        n = weights.shape[-1]
+        if n < 2: continue  # a decoder's first token has only itself
+        own, chance = induction(weights, token_of(where, seen, patch, n))
+        square = weights[:, :, :n] if weights.shape[2] >= n >= 8 else None
         for head in range(weights.shape[1]):
-            shapes = [(toeplitz_score(w), block_score(w)) for w in weights[:: max(1, len(weights) // 3), head][:3]] if square else [(np.nan, np.nan)]
-            rows.append((trajectory.system, trajectory.item_id, name, head, own[:, head].mean(), chance[:, head].mean(), *np.mean(shapes, axis=0)))
-    return pd.DataFrame(rows, columns=["system", "trajectory", "attention", "head", "after_match", "chance", "toeplitz", "blocks"])
+            shapes = [(np.nan, np.nan)] if square is None else [(toeplitz_score(w), block_score(w)) for w in square[:: max(1, len(weights) // 3), head][:3]]
+            rows.append((trajectory.system, trajectory.item_id, name, head, own[:, head].mean(), chance[:, head].mean(), *np.mean(shapes, axis=0), np.nan, np.nan))
+    if _attentions(forecaster.model, "channels") and trajectory.dim > 1:
+        for name, weights in attention_maps(forecaster, context, eager=True, over="channels").items():
+            own = np.diagonal(weights, axis1=-2, axis2=-1).mean((0, 1, 3))  # (head,)
+            rows += [(trajectory.system, trajectory.item_id, name, head, *[np.nan] * 4, own[head], 1 / trajectory.dim) for head in range(len(own))]
+    return pd.DataFrame(rows, columns=["system", "trajectory", "attention", "head", "after_match", "chance", "toeplitz", "blocks", "own", "even"])
 
 
 def _without(config: TokensConfig, forecaster: ChronosForecaster, trajectories: Sequence[Trajectory], length: int, heads: Sequence[tuple[str, int]]) -> pd.DataFrame:
@@ -474,7 +513,8 @@ def run_tokens(config: Mapping[str, Any] | TokensConfig, console: Any = None) ->
 
 def _look_into_heads(config: TokensConfig, forecaster: ChronosForecaster, trajectories: Sequence[Trajectory], length: int, by_trajectory: pd.DataFrame, group_of: Mapping[str, str], run: Any) -> list[str]:
     "What is told of the heads, and of forecasts without some of them."
-    table = head_table(by_trajectory, group_of, config.seed)
+    channels = by_trajectory[by_trajectory["own"].notna()]
+    table = head_table(by_trajectory[by_trajectory["own"].isna()], group_of, config.seed)
     run.write("heads", table)
     order = [(row.attention, int(row.head)) for row in table.itertuples()]
     n = min(config.n_ablated, len(order) // 2)
@@ -483,7 +523,19 @@ def _look_into_heads(config: TokensConfig, forecaster: ChronosForecaster, trajec
     effects = pd.concat([run.piece(f"without {name}: {chosen}", lambda: _without(config, forecaster, trajectories, length, chosen)).assign(ablated=name) for name, chosen in arms.items()], ignore_index=True)
     run.write("ablation", effects)
     run.draw("heads", plot_heads(table))
-    return [f"Attention was computed eagerly (the model itself uses {forecaster.model.config._attn_implementation}). " + _tell_heads(table), _tell_ablation(effects, group_of, config.seed)]
+    return [f"Attention was computed eagerly (the model itself uses {forecaster.model.config._attn_implementation}). " + _tell_heads(table), *_tell_channels(channels, group_of, run), _tell_ablation(effects, group_of, config.seed)]
+
+
+def _tell_channels(channels: pd.DataFrame, group_of: Mapping[str, str], run: Any) -> list[str]:
+    "How much of the attention over channels stays with the coordinate itself; nothing of a family that has none."
+    if not len(channels): return []
+    rows = []
+    for (attention, head), part in channels.groupby(["attention", "head"], sort=False):
+        own, even = part["own"].to_numpy(), part["even"].to_numpy()
+        rows.append((attention, head, own.mean(), even.mean(), *group_interval(lambda i: float(own[i].mean() / even[i].mean()), [group_of.get(name, name) for name in part["system"]], n_bootstrap=400, seed=run.config.seed)))
+    table = pd.DataFrame(rows, columns=["attention", "head", "own", "even", "ratio", "low", "high"])
+    run.write("channels", table)
+    return [f"Between coordinates {table['own'].mean():.2f} of the attention stays with the coordinate itself, where even attention would leave {table['even'].mean():.2f}; of the {len(table)} heads {(table['low'] > 1).sum()} hold on to their own and {(table['high'] < 1).sum()} look away from it."]
 
 
 def entropy_correlation(rows: pd.DataFrame, group_of: Mapping[str, str], seed: int = 0) -> tuple[tuple[float, float, float], float]:
