@@ -1,6 +1,6 @@
 """What fine-tuning on chaos costs elsewhere, and what the remedies save: the runs behind nbs/84_forgetting.ipynb, and the fine-tuned models that 82_tokens and 83_error_growth look into.
 
-    nice -n 10 python tools/forgetting.py            # eight minutes on one core; killed at any moment, it goes on
+    nice -n 10 python tools/forgetting.py            # a quarter of an hour on one core; killed at any moment, it goes on
 
 Generates a small corpus of flows with families set aside, fine-tunes the models that come with the package in several ways, measures each on the suite of `chronos_dysts.probing.forgetting` and on the flows that were set aside, and writes
 nbs/results/forgetting.json, run by run.
@@ -40,6 +40,7 @@ MODELS = {  # what differs from the common settings, for each base
 ARMS = {"plain": {}, "replay-0.1": dict(generic=0.1), "replay-0.25": dict(generic=0.25), "replay-0.5": dict(generic=0.5), "lora-2": dict(lora={"rank": 2}), "lora-8": dict(lora={"rank": 8}),
         "l2_sp-0.01": dict(l2_sp=0.01), "l2_sp-0.1": dict(l2_sp=0.1), "l2_sp-1": dict(l2_sp=1.0)}
 SAMPLES = 8  # paths of a T5
+SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25")} | {("chronos-dysts-generic-t5", "plain"): (0,)}
 
@@ -66,6 +67,7 @@ def scored(name, forecaster, datasets, flows, kept):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base; the others keep what is known of them")
     parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
     parser.add_argument("--runs", type=Path, default=Path("runs/inside"))
     args = parser.parse_args()
@@ -74,19 +76,25 @@ def main():
     corpus(args.corpus, console)
     split, datasets, flows = read_manifest(args.corpus)["split"], suite(), list(open_store(args.corpus / "test"))
     families = families_of(split["test"], args.corpus)
-    record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}}
+    record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}, "means": {}}
+    known = json.loads(RESULTS.read_text()) if args.only and RESULTS.exists() else {}
+    for key in ("runs", "scores", "datasets_of", "means"):
+        record[key] |= {name: value for name, value in known.get(key, {}).items() if name.partition("-")[0] != args.only}
+
+    def told(before, chaos_before, rows, chaos):
+        gains = {f"{metric}@{horizon}": [round(x, 4) for x in chaos_gain(chaos_before, chaos, families, metric, horizon)] for metric in ("mae", "smape100") for horizon in (16, 64)}
+        return {"gain": gains, "loss": {f"{row.group}/{row.score}": [round(x, 4) for x in (row.ratio, row.low, row.high)] for row in forgetting(before, rows).itertuples()}}
 
     def add(name, base, model):
         forecaster = models.forecaster(model, name, n_samples=SAMPLES)
         rows, chaos = scored(name, forecaster, datasets, flows, args.runs)
         before, chaos_before = scored(base.rpartition("-")[2], models.load(base, n_samples=SAMPLES), datasets, flows, args.runs)
-        gains = {f"{metric}@{horizon}": [round(x, 4) for x in chaos_gain(chaos_before, chaos, families, metric, horizon)] for metric in ("mae", "smape100") for horizon in (16, 64)}
-        table = forgetting(before, rows)
-        record["scores"][name] = {"gain": gains, "loss": {f"{row.group}/{row.score}": [round(x, 4) for x in (row.ratio, row.low, row.high)] for row in table.itertuples()}}
-        record["datasets_of"][name] = {row.dataset: [round(row.mase_before, 3), round(row.mase_ratio, 3), round(row.wql_ratio, 3)] for row in ratios(before, rows).itertuples()}
+        record["scores"][name] = told(before, chaos_before, rows, chaos)
+        if "-plain-" in name and "mean" not in name: record["datasets_of"][name] = {row.dataset: [round(row.mase_before, 3), round(row.mase_ratio, 3), round(row.wql_ratio, 3)] for row in ratios(before, rows).itertuples()}
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
+        if args.only not in (None, base.rpartition("-")[2]): continue
         began = time.process_time()
         changes = {key: value for key, value in (MODELS[base] | ARMS[arm]).items() if key != "train"}
         result = train(COMMON | changes | dict(model_id=base, data_dir=str(args.corpus), output_dir=str(args.runs), run_name=name, seed=seed, train=COMMON["train"] | MODELS[base].get("train", {})), console)
@@ -94,9 +102,22 @@ def main():
         record["runs"][name] = {"loss": result.losses[-1][1]}
         add(name, base, model)
         if arm in ("plain", "replay-0.1", "replay-0.25") and base != "chronos-dysts-generic-t5":
-            for share in (0.25, 0.5, 0.75):
+            for share in SHARES:
                 add(f"{name}-mean-{share}", base, interpolated(models.load_model(base), model, share))
         console.print(f"{name}: {time.process_time() - began:.0f} s", highlight=False)
+    # the errors of a way to train, in the mean over its seeds
+    for (base, arm), seeds in SEEDS.items():
+        short = base.rpartition("-")[2]
+        if args.only not in (None, short): continue
+        before, chaos_before = scored(short, None, datasets, flows, args.runs)
+        for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
+            names = [f"{short}-{arm}-{seed}{suffix}" for seed in seeds]
+            if all(name in record["scores"] for name in names):
+                after = [scored(name, None, datasets, flows, args.runs) for name in names]
+                rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(seeds) for column in ("mase", "loss")})
+                chaos = chaos_before.assign(value=sum(x["value"] for _, x in after) / len(seeds))
+                record["means"][f"{short}-{arm}{suffix}"] = told(before, chaos_before, rows, chaos) | {"seeds": list(seeds)}
+    write_json(record | environment(), RESULTS)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from chronos_dysts.baselines import ContextParroting
 from chronos_dysts.evaluation import environment
 from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.lyapunov import reference_exponents
-from chronos_dysts.probing.common import families_of, family_groups
+from chronos_dysts.probing.common import families_of, family_groups, random_twin
 from chronos_dysts.probing.error_growth import Integrator, bit_scaling, context_scaling, fit_slope, forecast_errors, precision_limits, scaling_slope, twins, window_ends
 from chronos_dysts.probing.tokens import entropy_correlation, run_tokens
 from chronos_dysts.protocols import TrajectorySpec
@@ -39,15 +39,16 @@ from chronos_dysts.systems import get_system
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results"
 MODELS = {  # by the name that they have in the tables
     "t5, base": "chronos-dysts-generic-t5", "t5, fine-tuned": "runs/inside/t5-plain-0/final", "bolt, base": "chronos-dysts-generic-bolt", "bolt, fine-tuned": "runs/inside/bolt-plain-0/final",
-    "chronos-2, fine-tuned": "runs/inside/2-plain-0/final", "chronos-dysts-nano": "chronos-dysts-nano"}
+    "chronos-2, fine-tuned": "runs/inside/2-plain-0/final", "chronos-dysts-nano": "chronos-dysts-nano", "chronos-dysts-nano, untrained": "runs/inside/untrained"}
 IN_TOKENS = [name for name in MODELS if name != "bolt, base"]
-IN_ERROR_GROWTH = [name for name in MODELS if not name.startswith("t5")]
+IN_ERROR_GROWTH = [name for name in MODELS if not name.startswith("t5") and not name.endswith("untrained")]
 FLOWS, N_ICS, N_WINDOWS, LONGEST, HORIZON, BITS, SEED = ("Lorenz", "Rossler", "HyperRossler"), 8, 12, 16384, 30, (2, 3, 4, 5, 6, 8, 10, 12, 14), 7
 
 
 def foreseen(name, folder, data, console):
     """What `probe tokens` finds of one model, on one trajectory of each flow that was set aside; and the flows."""
     where = folder / name.replace(", ", "-")
+    if name.endswith(", untrained"): models.save(random_twin(models.load(name.removesuffix(", untrained"))).model, MODELS[name], overwrite=True)
     shutil.rmtree(where, ignore_errors=True)
     found = run_tokens(dict(model_id=MODELS[name], data_dir=str(data), output_dir=str(where), n_trajectories=1, n_windows=12, prediction_length=16, n_samples=4, context_length=None if "t5" in name else 256), console)
     rows = pd.read_parquet(where / "windows.parquet")
