@@ -42,7 +42,8 @@ ARMS = {"plain": {}, "replay-0.1": dict(generic=0.1), "replay-0.25": dict(generi
 SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25")} | {("chronos-dysts-generic-t5", "plain"): (0,)}
+THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25")} | {("chronos-dysts-generic-t5", "plain"): (0,)}
 
 
 def corpus(folder, console):
@@ -53,7 +54,7 @@ def corpus(folder, console):
 def runs():
     """(name, base, arm, seed) of all runs, the most wanted first."""
     found = [(f"{base.rpartition('-')[2]}-{arm}-{seed}", base, arm, seed) for (base, arm), seeds in SEEDS.items() for seed in seeds]
-    return sorted(found, key=lambda run: (run[1].endswith("t5"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
+    return sorted(found, key=lambda run: (run[1].endswith("t5"), run[2] not in THRICE, run[1].endswith("-2"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
 
 
 def scored(name, forecaster, datasets, flows, kept):
@@ -67,7 +68,7 @@ def scored(name, forecaster, datasets, flows, kept):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base; the others keep what is known of them")
+    parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base")
     parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
     parser.add_argument("--runs", type=Path, default=Path("runs/inside"))
     args = parser.parse_args()
@@ -77,9 +78,11 @@ def main():
     split, datasets, flows = read_manifest(args.corpus)["split"], suite(), list(open_store(args.corpus / "test"))
     families = families_of(split["test"], args.corpus)
     record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}, "means": {}}
-    known = json.loads(RESULTS.read_text()) if args.only and RESULTS.exists() else {}
-    for key in ("runs", "scores", "datasets_of", "means"):
-        record[key] |= {name: value for name, value in known.get(key, {}).items() if name.partition("-")[0] != args.only}
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if all(known.get(key) == json.loads(json.dumps(record[key])) for key in ("train", "test", "common", "models", "arms", "samples")):  # what was made alike stays until it is made again
+        names = {name for name, *_ in runs()}
+        for key in ("runs", "scores", "datasets_of"): record[key] |= {name: value for name, value in known[key].items() if name.partition("-mean-")[0] in names}
+        record["means"] |= known.get("means", {})
 
     def told(before, chaos_before, rows, chaos):
         gains = {f"{metric}@{horizon}": [round(x, 4) for x in chaos_gain(chaos_before, chaos, families, metric, horizon)] for metric in ("mae", "smape100") for horizon in (16, 64)}
@@ -91,6 +94,23 @@ def main():
         before, chaos_before = scored(base.rpartition("-")[2], models.load(base, n_samples=SAMPLES), datasets, flows, args.runs)
         record["scores"][name] = told(before, chaos_before, rows, chaos)
         if "-plain-" in name and "mean" not in name: record["datasets_of"][name] = {row.dataset: [round(row.mase_before, 3), round(row.mase_ratio, 3), round(row.wql_ratio, 3)] for row in ratios(before, rows).itertuples()}
+        write_json(record | environment(), RESULTS)
+
+    def means():
+        "The errors of each way to train, in the mean over its seeds."
+        for (base, arm), seeds in SEEDS.items():
+            short = base.rpartition("-")[2]
+            if args.only not in (None, short) and len(seeds) > 1: continue
+            for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
+                names = [f"{short}-{arm}-{seed}{suffix}" for seed in seeds]
+                if not all(name in record["scores"] for name in names): continue
+                if len(names) == 1: found = record["scores"][names[0]]
+                elif all((args.runs / f"{name}-flows.parquet").exists() for name in names):
+                    (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names))
+                    rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(seeds) for column in ("mase", "loss")})
+                    found = told(before, chaos_before, rows, chaos_before.assign(value=sum(x["value"] for _, x in after) / len(seeds)))
+                else: continue
+                record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(seeds)}
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
@@ -105,19 +125,7 @@ def main():
             for share in SHARES:
                 add(f"{name}-mean-{share}", base, interpolated(models.load_model(base), model, share))
         console.print(f"{name}: {time.process_time() - began:.0f} s", highlight=False)
-    # the errors of a way to train, in the mean over its seeds
-    for (base, arm), seeds in SEEDS.items():
-        short = base.rpartition("-")[2]
-        if args.only not in (None, short): continue
-        before, chaos_before = scored(short, None, datasets, flows, args.runs)
-        for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
-            names = [f"{short}-{arm}-{seed}{suffix}" for seed in seeds]
-            if all(name in record["scores"] for name in names):
-                after = [scored(name, None, datasets, flows, args.runs) for name in names]
-                rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(seeds) for column in ("mase", "loss")})
-                chaos = chaos_before.assign(value=sum(x["value"] for _, x in after) / len(seeds))
-                record["means"][f"{short}-{arm}{suffix}"] = told(before, chaos_before, rows, chaos) | {"seeds": list(seeds)}
-    write_json(record | environment(), RESULTS)
+    means()
 
 
 if __name__ == "__main__":
