@@ -43,7 +43,7 @@ SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25")} | {("chronos-dysts-generic-t5", "plain"): (0,)}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1")} | {("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
 
 
 def corpus(folder, console):
@@ -54,7 +54,7 @@ def corpus(folder, console):
 def runs():
     """(name, base, arm, seed) of all runs, the most wanted first."""
     found = [(f"{base.rpartition('-')[2]}-{arm}-{seed}", base, arm, seed) for (base, arm), seeds in SEEDS.items() for seed in seeds]
-    return sorted(found, key=lambda run: (run[1].endswith("t5"), run[2] not in THRICE, run[1].endswith("-2"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
+    return sorted(found, key=lambda run: (run[1].endswith("t5"), len(SEEDS[run[1], run[2]]) == 1, run[1].endswith("-2"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
 
 
 def scored(name, forecaster, datasets, flows, kept):
@@ -69,6 +69,7 @@ def scored(name, forecaster, datasets, flows, kept):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base")
+    parser.add_argument("--means", action="store_true", help="train nothing, and tell the means of the runs that there are")
     parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
     parser.add_argument("--runs", type=Path, default=Path("runs/inside"))
     args = parser.parse_args()
@@ -114,7 +115,7 @@ def main():
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
-        if args.only not in (None, base.rpartition("-")[2]): continue
+        if args.means or args.only not in (None, base.rpartition("-")[2]): continue
         began = time.process_time()
         changes = {key: value for key, value in (MODELS[base] | ARMS[arm]).items() if key != "train"}
         result = train(COMMON | changes | dict(model_id=base, data_dir=str(args.corpus), output_dir=str(args.runs), run_name=name, seed=seed, train=COMMON["train"] | MODELS[base].get("train", {})), console)

@@ -79,6 +79,7 @@ def main():
     parser.add_argument("model_id")
     parser.add_argument("--base", help="what it was fine-tuned from")
     parser.add_argument("--folder", type=Path, default=Path("runs/probing"))
+    parser.add_argument("--only", choices=tuple(FILES), help="one of the two")
     parser.add_argument("--drop", action="store_true", help="take the model of this name out of the results instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,21 +87,22 @@ def main():
     record = json.loads((RESULTS / "probing.json").read_text()) if (RESULTS / "probing.json").exists() else {}
     found = record.get("models", {})
     name = Path(args.model_id).parent.name if Path(args.model_id).name == "final" else Path(args.model_id).name
-    tables = {f"{part}_{file}": None for part, files in FILES.items() for file in files}
+    tables = {f"{part}_{file}": None for part, files in FILES.items() for file in files if args.only in (None, part)}
     if args.drop:
         found.pop(name, None)
     else:
         trajectories(args.folder / "data" / "all", LENGTH, COUNT, lambda rng: float(np.exp(rng.uniform(np.log(15), np.log(100)))), catalogue())
         trajectories(args.folder / "data" / "long", 4096, 1, lambda rng: 40.0, one_a_family(FLOWS), settle=20.0)
         common = dict(model_id=args.model_id, data_dir=str(args.folder / "data"), seed=SEED)
-        told = {"embeddings": run_embeddings(common | EMBEDDINGS | dict(base=args.base, split="all", output_dir=str(args.folder / name / "embeddings")), console),
-                "koopman": run_koopman(common | KOOPMAN | dict(split="long", systems=one_a_family(FLOWS), output_dir=str(args.folder / name / "koopman")), console)}
+        commands = {"embeddings": lambda: run_embeddings(common | EMBEDDINGS | dict(base=args.base, split="all", output_dir=str(args.folder / name / "embeddings")), console),
+                    "koopman": lambda: run_koopman(common | KOOPMAN | dict(split="long", systems=one_a_family(FLOWS), output_dir=str(args.folder / name / "koopman")), console)}
+        told = {part: command()["summary"] for part, command in commands.items() if args.only in (None, part)}
         for key in tables:
             part, file = key.split("_")
             tables[key] = pd.read_parquet(args.folder / name / part / f"{file}.parquet")
         made = models.load_made(args.model_id)
         found[name] = {"base": args.base, "made": {key: made.get(key) for key in ("model_id", "steps", "seed", "context_length")}, "trained_on": sorted(set(made.get("systems") or ()) & set(catalogue())),
-                       "weights": sum(p.numel() for p in models.load_model(args.model_id).parameters()), "summary": {part: run["summary"] for part, run in told.items()}, "seconds": round(time.process_time() - began)}
+                       "weights": sum(p.numel() for p in models.load_model(args.model_id).parameters()), "summary": found.get(name, {}).get("summary", {}) | told, "seconds": round(time.process_time() - began)}
     for key, table in tables.items():
         merge(key, name, table)
     write_json({"models": dict(sorted(found.items())), "embeddings": EMBEDDINGS | {"length": LENGTH, "trajectories": COUNT, "points_per_period": [15, 100]}, "koopman": KOOPMAN | {"flows": one_a_family(FLOWS), "points_per_period": 40}, "seed": SEED, **environment()}, RESULTS / "probing.json")
