@@ -103,15 +103,15 @@ def main():
             short = base.rpartition("-")[2]
             if args.only not in (None, short) and len(seeds) > 1: continue
             for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
-                names = [f"{short}-{arm}-{seed}{suffix}" for seed in seeds]
-                if not all(name in record["scores"] for name in names): continue
-                if len(names) == 1: found = record["scores"][names[0]]
-                elif all((args.runs / f"{name}-flows.parquet").exists() for name in names):
-                    (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names))
-                    rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(seeds) for column in ("mase", "loss")})
-                    found = told(before, chaos_before, rows, chaos_before.assign(value=sum(x["value"] for _, x in after) / len(seeds)))
+                names = {seed: f"{short}-{arm}-{seed}{suffix}" for seed in seeds}
+                names = {seed: name for seed, name in names.items() if name in record["scores"]}  # those that are done
+                if len(names) == 1: [found] = (record["scores"][name] for name in names.values())
+                elif names and all((args.runs / f"{name}-flows.parquet").exists() for name in names.values()):
+                    (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names.values()))
+                    rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(names) for column in ("mase", "loss")})
+                    found = told(before, chaos_before, rows, chaos_before.assign(value=sum(x["value"] for _, x in after) / len(names)))
                 else: continue
-                record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(seeds)}
+                record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(names)}
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
