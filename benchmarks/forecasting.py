@@ -67,10 +67,11 @@ def packaged(model, context, steps):
         return model.pipeline.predict_quantiles(rows, prediction_length=steps, quantile_levels=list(LEVELS))[0]
 
 
-def speed(family, size, context, steps, repeat):
-    """Windows a second of the packaged pipeline and of each of our rollouts."""
+def speed(family, size, context, steps, repeat, rollouts=None):
+    """Windows a second of the packaged pipeline and of each of our rollouts: all, or the packaged algorithm and those named."""
     module = models.build(family, size, context_length=512, prediction_length=64)
-    ours = {how: models.forecaster(module, how, standardise=False, rollout=how) for how in (("median", "samples", "greedy") if family == "chronos-t5" else ("quantiles", "median", "samples"))}
+    same, *others = ("median", "samples", "greedy") if family == "chronos-t5" else ("quantiles", "median", "samples")
+    ours = {how: models.forecaster(module, how, standardise=False, rollout=how) for how in (same, *(how for how in others if rollouts is None or how in rollouts))}
     main = next(iter(ours))
     functions = {"packaged": lambda: packaged(ours[main], context, steps), **{how: (lambda f=f: f.forecast(context, steps)) for how, f in ours.items()}}
     if family != "chronos-t5":
@@ -130,6 +131,7 @@ def main():
     parser.add_argument("--windows", type=int, default=6)
     parser.add_argument("--families", nargs="+", default=list(models.FAMILIES))
     parser.add_argument("--sizes", nargs="+", default=["nano"])
+    parser.add_argument("--rollouts", nargs="*", help="which rollouts beside the packaged algorithm; without it all")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--train", type=int, default=400, help="steps of training before skill is measured; 0: no skill")
     parser.add_argument("--store", action="store_true", help="keep the numbers in nbs/results/forecasting.json")
@@ -142,7 +144,7 @@ def main():
     goals = {"chronos-t5": "at least 3", "chronos-bolt": "not below 1", "chronos-2": "not below 1"}
     for size in args.sizes:
         for family in args.families:
-            per_second, ratio = speed(family, size, context, args.steps, args.repeat)
+            per_second, ratio = speed(family, size, context, args.steps, args.repeat, args.rollouts)
             print(f"{family:13} {size:6} same algorithm: {ratio:.2f} times as fast as packaged; the goal is {goals[family]}")
             kept["speed"][f"{family} {size}"] = {"windows_per_second": {name: round(value, 4) for name, value in per_second.items()}, "windows": args.windows, "steps": args.steps, "repeat": args.repeat, "load": round(os.getloadavg()[0], 1)}
     for family in ("chronos-bolt", "chronos-2") if args.train else ():

@@ -333,10 +333,11 @@ class _Places:
 
 
 class _Attention(nn.Module):
-    "Self-attention before a normalisation, over the second to last axis."
+    "Self-attention before a normalisation, over the second to last axis. What attends to what, (row, head, query, key), passes through `weights` where the configuration asks for the eager implementation: a hook there reads it."
 
     def __init__(self, config: DystsConfig):
         super().__init__()
+        self.config, self.weights = config, nn.Identity()
         self.heads, self.norm = config.num_heads, nn.LayerNorm(config.d_model, config.layer_norm_epsilon)
         self.qkv, self.o = nn.Linear(config.d_model, 3 * config.d_model, bias=False), nn.Linear(config.d_model, config.d_model, bias=False)
 
@@ -344,7 +345,11 @@ class _Attention(nn.Module):
         rows, tokens, width = x.shape
         q, k, v = self.qkv(self.norm(x)).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mask = None if seen.all() else seen[:, None, None]
-        return x + self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(rows, tokens, width))
+        if self.config._attn_implementation == "eager":
+            scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+            mixed = self.weights((scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)) @ v
+        else: mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return x + self.o(mixed.transpose(1, 2).reshape(rows, tokens, width))
 
 
 class _Layer(nn.Module):
@@ -385,6 +390,7 @@ class DystsModel(PreTrainedModel):
     config_class = DystsConfig
     base_model_prefix = "model"
     _no_split_modules = ["_Layer"]
+    _supports_sdpa = True
 
     def __init__(self, config: DystsConfig):
         super().__init__(config)

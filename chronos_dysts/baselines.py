@@ -18,9 +18,9 @@ import numpy as np
 from .forecasting import LEVELS, Forecast, Forecaster, Standardiser, check_context
 
 # %% auto #0
-__all__ = ['MOTIF_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'Drift', 'lag_distances', 'decorrelation_lag',
-           'ContextParroting', 'dominant_period', 'Seasonal', 'Simplex', 'SMap', 'AR', 'ARIMA', 'HankelDMD', 'NVAR',
-           'EchoState', 'SINDy', 'get_baseline']
+__all__ = ['MOTIF_LENGTHS', 'PUBLISHED_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'Drift', 'lag_distances',
+           'decorrelation_lag', 'ContextParroting', 'dominant_period', 'Seasonal', 'Simplex', 'SMap', 'AR', 'ARIMA',
+           'HankelDMD', 'NVAR', 'EchoState', 'SINDy', 'get_baseline']
 
 # %% ../nbs/46_baselines.ipynb #e249032c
 class Persistence:
@@ -86,7 +86,10 @@ def _repeat_last(context: np.ndarray,  # (batch, dim, time)
 
 # %% ../nbs/46_baselines.ipynb #ff4b757d
 MOTIF_LENGTHS = (1, 2, 3, 5, 8, 12, 20, 30)
+PUBLISHED_LENGTHS = (3, 5, 10)
+"Motif lengths of the published parrots that a choice has to beat."
 _HELD_BACK_FROM = 0.5  # the earliest cut that the motif length is tried on, as a share of the context
+_CLEARLY, _BETTER = 0.3, 0.05  # by these shares a choice has to err less on the held-back ends than the worst of the published parrots and than the longest
 
 
 def decorrelation_lag(context: np.ndarray,  # (batch, dim, time)
@@ -103,7 +106,8 @@ class ContextParroting:
     """Repeat what followed the stretch of the context that resembles its end most (Zhang and Gilpin 2025). A point forecast.
 
     Nearest neighbour of the last `motif_length` points in delay space, over all coordinates in units of their standard deviation over the context, not overlapping the motif and at least `exclude` steps back; the most recent of equally near ones.
-    Past the end of the context the copied segment is repeated. With `motif_length=None` the length is chosen for each window among `motif_lengths` on held-back ends of its own context.
+    Past the end of the context the copied segment is repeated. With `motif_length=None` the length is chosen for each window among `motif_lengths` on held-back ends of its own context; where none of them is clearly better there than the worst of
+    the `published` lengths, the longest of these speaks, with any neighbour that does not overlap.
     A context needs at least `2 * motif_length` points (2 with the default); `ValueError` otherwise.
     """
     name = "parroting"
@@ -111,14 +115,17 @@ class ContextParroting:
     def __init__(self,
                  motif_length: int | None = None,  # points of the motif; None: chosen for each window
                  motif_lengths: Sequence[int] = MOTIF_LENGTHS,  # to choose from
-                 exclude: int | None = None,  # smallest lag of a neighbour in steps; None: with a fixed motif length any that does not overlap, else the decorrelation time of the context (at most a quarter of it)
+                 exclude: int | None = None,  # smallest lag of a neighbour in steps; None: with a fixed motif length any that does not overlap, else the decorrelation time of the context (at most a quarter of it) for `motif_lengths` and any for `published`
                  n_cuts: int = 24,  # so many held-back ends to choose on
+                 published: Sequence[int] = PUBLISHED_LENGTHS,  # what a choice has to beat; (): nothing, the least error on the held-back ends decides
                  ):
         lengths = sorted({int(m) for m in ([motif_length] if motif_length is not None else motif_lengths)})
         if not lengths or lengths[0] < 1: raise ValueError(f"a motif has at least one point, not {motif_length if motif_length is not None else tuple(motif_lengths)}")
         if n_cuts < 1: raise ValueError(f"n_cuts must be at least 1, not {n_cuts}")
         if exclude is not None and exclude < 0: raise ValueError(f"exclude is a number of steps, not {exclude}")
+        if any(m < 1 for m in published): raise ValueError(f"a motif has at least one point, not {tuple(published)}")
         self.motif_length, self.motif_lengths, self.exclude, self.n_cuts = motif_length, tuple(lengths), exclude, n_cuts
+        self.published = tuple(sorted({int(m) for m in published})) if motif_length is None else ()
 
     def __repr__(self) -> str: return f"ContextParroting(motif_length={self.motif_length}, exclude={self.exclude})"
 
@@ -133,33 +140,38 @@ class ContextParroting:
         if self.exclude is None and self.motif_length is None: return decorrelation_lag(context)
         return np.full(len(context), self.exclude or 1)
 
-    @staticmethod
-    def _nearest(context: np.ndarray, motifs: Sequence[int], smallest: np.ndarray) -> np.ndarray:
-        "The lag of the nearest stretch for each motif length, (batch, motif length)."
-        distances = lag_distances(context, motifs)
-        lags = np.arange(1, context.shape[-1])
-        distances[np.broadcast_to((lags < np.minimum(smallest, max(1, context.shape[-1] // 4))[:, None])[:, None], distances.shape)] = np.inf
-        return 1 + distances.argmin(-1)
+    def _nearest(self, context: np.ndarray, published: Sequence[int], motifs: Sequence[int], smallest: np.ndarray) -> np.ndarray:
+        "The lag of the nearest stretch, (batch, published and then other motif length): for the published ones any that does not overlap, for the others at least `smallest` steps back."
+        lengths, lags, most = sorted({*published, *motifs}), np.arange(1, context.shape[-1]), max(1, context.shape[-1] // 4)
+        distances = lag_distances(context, lengths)
+        distances[..., lags < min(self.exclude or 1, most)] = np.inf
+        nearest = [distances[:, lengths.index(m)].argmin(-1) for m in published]
+        distances[np.broadcast_to((lags < np.minimum(smallest, most)[:, None])[:, None], distances.shape)] = np.inf
+        return 1 + np.stack([*nearest, *(distances[:, lengths.index(m)].argmin(-1) for m in motifs)], -1)
 
-    def _errors(self, context: np.ndarray, motifs: Sequence[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
-        "Mean absolute error of each motif length on the held-back ends, (batch, motif length)."
+    def _errors(self, context: np.ndarray, published: Sequence[int], motifs: Sequence[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
+        "Mean absolute error of each on the held-back ends, (batch, published and then other motif length)."
         length = context.shape[-1]
         held = max(1, min(prediction_length, length // 4))
-        cuts = np.unique(np.linspace(max(2 * motifs[-1], int(_HELD_BACK_FROM * length)), length - held, self.n_cuts).astype(int))
-        errors = np.zeros((len(context), len(motifs)))
+        cuts = np.unique(np.linspace(max(2 * max(*motifs, *published), int(_HELD_BACK_FROM * length)), length - held, self.n_cuts).astype(int))
+        errors = np.zeros((len(context), len(published) + len(motifs)))
         for cut in cuts:
             past, future = context[..., :cut], context[..., cut:cut + held]
-            lags = self._nearest(past, motifs, smallest)
-            for i in range(len(motifs)):
+            lags = self._nearest(past, published, motifs, smallest)
+            for i in range(errors.shape[1]):
                 errors[:, i] += np.abs(_repeat_last(past, lags[:, i], held) - future).mean((-2, -1))
         return errors / len(cuts)
 
-    def _choose(self, context: np.ndarray, motifs: list[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
-        "Index of the best motif length for each window, the longest of equals."
+    def _choose(self, context: np.ndarray, published: Sequence[int], motifs: Sequence[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
+        "What speaks for each window, an index into the published and then the other motif lengths; the longest of equals."
         testable = [m for m in motifs if 4 * m <= context.shape[-1]] or motifs[:1]  # a quarter can be held back, and twice the motif is left
-        if len(testable) == 1: return np.zeros(len(context), dtype=int)
-        errors = self._errors(context, testable, smallest, prediction_length)
-        return len(testable) - 1 - errors[:, ::-1].argmin(-1)
+        if len(testable) == 1: return np.full(len(context), len(published))
+        errors = self._errors(context, published, testable, smallest, prediction_length)
+        known, own = np.split(errors, [len(published)], axis=-1)
+        best = len(published) + len(testable) - 1 - own[:, ::-1].argmin(-1)
+        if not published: return best
+        clear = (own.min(-1) <= (1 - _CLEARLY) * known.max(-1)) & (own.min(-1) <= (1 - _BETTER) * known[:, -1])
+        return np.where(clear, best, len(published) - 1)
 
     def neighbours(self,
                    context: Any,  # (batch, dim, context_length)
@@ -167,16 +179,16 @@ class ContextParroting:
                    ) -> tuple[np.ndarray, np.ndarray]:  # lag of the nearest stretch in steps, and motif length, (batch,) each
         "What the parrot copies: how many steps back the nearest stretch ends, and the motif length by which it was found."
         context = check_context(context, prediction_length)
-        motifs = self._feasible(context.shape[-1])
+        motifs, published = self._feasible(context.shape[-1]), [m for m in self.published if 4 * m <= context.shape[-1]]
         lags, chosen = np.empty(len(context), dtype=int), np.empty(len(context), dtype=int)
-        chunk = max(1, (1 << 17) // (context.shape[-1] * max(context.shape[1], len(motifs))))  # stays in the cache
+        chunk = max(1, (1 << 17) // (context.shape[-1] * max(context.shape[1], len(published) + len(motifs))))  # stays in the cache
         for start in range(0, len(context), chunk):
             part = slice(start, start + chunk)
             windows = Standardiser.of(context[part]).apply(context[part])
             smallest = self._smallest_lags(windows)
-            best = self._choose(windows, motifs, smallest, prediction_length)
-            nearest = self._nearest(windows, motifs, smallest)
-            lags[part], chosen[part] = np.take_along_axis(nearest, best[:, None], axis=-1)[:, 0], np.array(motifs)[best]
+            best = self._choose(windows, published, motifs, smallest, prediction_length)
+            nearest = self._nearest(windows, published, motifs, smallest)
+            lags[part], chosen[part] = np.take_along_axis(nearest, best[:, None], axis=-1)[:, 0], np.array([*published, *motifs])[best]
         return lags, chosen
 
     def forecast(self,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Hydra, PyYAML, rich and the rooms are imported where they are used: `chronos-dysts --help` answers at once.
 
 # %% auto #0
-__all__ = ['COMMANDS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'NotMadeYet', 'command_groups',
+__all__ = ['COMMANDS', 'SHELLS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'UsageError', 'command_groups',
            'get_command', 'Setting', 'read_settings', 'compose', 'help_text', 'completion', 'main']
 
 # %% ../nbs/95_cli.ipynb #311cb212
@@ -38,20 +38,16 @@ __all__ = ['COMMANDS', 'OPTIONS', 'EXIT_CODES', 'KNOWN_ERRORS', 'Command', 'Usag
 class Command:
     """A command, of one word or two: one line about it, the function `runs` behind it, and where its settings come from.
 
-    `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console; None means not made
-    yet, then `instead` says what to use. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
-    a key has (without one, the default tells); `open` maps a section of the file to a dataclass all of whose fields are keys too; `later` maps keys or sections that
-    are not made yet to what to use; `first` is the key that a word without = stands for. `then` says what to do with what was made, with keys of the
+    `runs`, `schema` and the values of `open` are written "module:name". `runs` is called with a plain dict and a rich Console. `config` names the file in `chronos_dysts/configs`; `schema` is a dataclass whose annotations say what type
+    a key has (without one, the default tells); `open` maps a section of the file to a dataclass all of whose fields are keys too; `first` is the key that a word without = stands for. `then` says what to do with what was made, with keys of the
     configuration in braces; "" where the room says so itself.
     """
     summary: str
-    runs: str | None = None
-    config: str = ""
+    runs: str
+    config: str
     schema: str | None = None
     open: Mapping[str, str] = field(default_factory=dict)
-    later: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
-    instead: str = ""
     first: str = ""
     then: str = ""
 
@@ -147,10 +143,6 @@ class UsageError(ValueError):
     """A command, option or setting that there is not, or that cannot be what was given. Exit code 2."""
 
 
-class NotMadeYet(UsageError):
-    """A command or setting of a later version. Exit code 3."""
-
-
 def _suggest(name: str, known: Sequence[str], what: str) -> str:
     """"did you mean 'x'?", or what there is."""
     last = name.rpartition(".")[2]
@@ -171,7 +163,7 @@ def command_groups() -> dict[str, list[str]]:
 
 
 def get_command(name: str) -> Command:
-    """The command `name`; UsageError with the nearest one for a name that is none, or for one that is not made yet."""
+    """The command `name`; UsageError with the nearest one for a name that is none."""
     if name in (groups := command_groups()):
         raise UsageError(f"{name} what? chronos-dysts {name} {' | '.join(groups[name])}")
     if name not in COMMANDS:
@@ -342,8 +334,6 @@ class _Keys:
             return
         default = _find(self.tree, key)
         if default is _ABSENT and name not in (self.hints(section) if section in self.command.open else ()):
-            if later := self.command.later.get(key.partition(".")[0]):
-                raise NotMadeYet(f"{source}: {key!r} is not made yet; {later}")
             if section in self.known():
                 raise UsageError(f"{source} has no key {key!r}; {section!r} is one value, and a mapping is written '{section}={{{name}: …}}'")
             raise UsageError(f"{source} has no key {key!r}; {_suggest(key, self.known(), 'its keys')}")
@@ -400,13 +390,11 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     from omegaconf.errors import OmegaConfBaseException
 
     definition, file = get_command(command), f"{get_command(command).config}.yaml"
-    if definition.runs is None:
-        raise NotMadeYet(f"{command} is not made yet; {definition.instead}")
     if definition.first and overrides and "=" not in overrides[0]:
         overrides = [f"{definition.first}={overrides[0]}", *overrides[1:]]
     named = [override.partition("=")[2] for override in overrides if override.startswith("experiment=")]
     if named:
-        recipes = sorted(path.name for path in resources.files("chronos_dysts.configs").joinpath("recipes").iterdir() if path.joinpath(file).is_file())
+        recipes = _recipes(file)
         if config_dir is not None or len(named) > 1:
             raise UsageError(f"experiment={named[0]} and {f'--config-dir {config_dir}' if config_dir is not None else f'experiment={named[1]}'}: a command has one recipe")
         if named[0] not in recipes:
@@ -442,8 +430,17 @@ def compose(command: str, overrides: Sequence[str] = (), config_dir: Path | str 
     return config
 
 # %% ../nbs/95_cli.ipynb #bef6fb8a
+SHELLS = ("bash", "zsh", "fish")
+
+
+def _recipes(file: str | None = None) -> list[str]:
+    """The names of the recipes that come with the package; with `file`, of those that have it."""
+    folder = resources.files("chronos_dysts.configs").joinpath("recipes")
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and (file is None or path.joinpath(file).is_file()))
+
+
 OPTIONS = (
-    ("--config-dir DIR", "a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: seed, seed-100-30, generic, panda-like, nano (experiment=NAME is the same)"),
+    ("--config-dir DIR", f"a folder with YAML files of your own, named as ours; they need only the keys that differ. Or a recipe: {', '.join(_recipes())} (experiment=NAME is the same)"),
     ("--quiet", "print nothing but errors"),
     ("--json", "print one JSON object and nothing else: what was made, or the error"),
     ("--completion SHELL", "print what completes words in bash, zsh or fish, as in: source <(chronos-dysts --completion bash)"),
@@ -452,7 +449,7 @@ OPTIONS = (
     ("--version", "the version"),
 )
 
-EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 3: "not made yet", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more", 143: "told to end, the same command goes on"}
+EXIT_CODES = {0: "done", 1: "could not be done", 2: "wrong command, option or setting", 130: "interrupted, the same command goes on", 141: "nobody reads the output any more", 143: "told to end, the same command goes on"}
 
 
 def _columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
@@ -476,25 +473,22 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
     """What `chronos-dysts [command] --help` prints, `width` columns wide (by default as the terminal, at most 120)."""
     width = width or min(shutil.get_terminal_size().columns, 120)
     if command is None:
-        rows = [(name, each.summary + ("" if each.runs else " (not made yet)")) for name, each in COMMANDS.items()]
+        rows = [(name, each.summary) for name, each in COMMANDS.items()]
         return "\n".join([
             "chronos-dysts: Chronos time-series foundation models on dynamical systems", "",
             "chronos-dysts <command> [key=value …] [options]", "", *_columns(rows, width), "",
+            "Begin with chronos-dysts demo, or with a file of your own: chronos-dysts forecast data.csv",
             "chronos-dysts <command> --help shows the keys of a command.", "", "Options", *_columns(OPTIONS, width), "",
             *textwrap.wrap("Exit codes: " + " · ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), width)])
     if command in (groups := command_groups()):
         rows = [(second, COMMANDS[f"{command} {second}"].summary) for second in groups[command]]
         return "\n".join([f"chronos-dysts {command} <{'|'.join(groups[command])}> [key=value …] [options]", "", *_columns(rows, width), "", f"chronos-dysts {command} {groups[command][0]} --help shows its keys."])
     definition = get_command(command)
-    if definition.runs is None:
-        body = [_sentence(definition.summary), "", *textwrap.wrap(f"This command is not made yet. Meanwhile, {definition.instead}.", width)]
-        usage = f"chronos-dysts {command}"
-    else:
-        head, settings = read_settings(_file_text(definition))
-        rows = [(f"{setting.key}={setting.default}" if setting.default else setting.key, setting.comment) for setting in settings]
-        body = [*textwrap.wrap(_sentence(head.removeprefix(f"{command}: ")), width), "", f"Keys and their defaults ({definition.config}.yaml)", *_columns(rows, width), "",
-                *textwrap.wrap("A list is written 'key=[a,b]', a mapping 'key={a: 1}', nothing key=null. Options: chronos-dysts --help", width)]
-        usage = f"chronos-dysts {command} [key=value …] [options]"
+    head, settings = read_settings(_file_text(definition))
+    rows = [(f"{setting.key}={setting.default}" if setting.default else setting.key, setting.comment) for setting in settings]
+    body = [*textwrap.wrap(_sentence(head.removeprefix(f"{command}: ")), width), "", f"Keys and their defaults ({definition.config}.yaml)", *_columns(rows, width), "",
+            *textwrap.wrap("A list is written 'key=[a,b]', a mapping 'key={a: 1}', nothing key=null. Options: chronos-dysts --help", width)]
+    usage = f"chronos-dysts {command} [key=value …] [options]"
     examples = [f"  {example}" for example in definition.examples]
     return "\n".join([usage, "", *body, "", "Example" + "s" * (len(examples) > 1), *examples])
 
@@ -502,16 +496,19 @@ def help_text(command: str | None = None, width: int | None = None) -> str:
 def _words_of(name: str) -> dict[str, str]:
     """The keys of a command, each with its default."""
     command = COMMANDS[name]
-    return {s.key: s.default for s in read_settings(_file_text(command))[1] if not s.key.endswith(".*")} if command.runs else {}
+    return {s.key: s.default for s in read_settings(_file_text(command))[1] if not s.key.endswith(".*")}
 
 
 def completion(shell: str) -> str:
     """A script that completes words of `chronos-dysts` in "bash", "zsh" or "fish"."""
+    if shell not in SHELLS:
+        raise UsageError(f"completion is made for {', '.join(SHELLS[:-1])} and {SHELLS[-1]}, not {shell!r}")
+    recipes = _recipes()
     options = [option.split()[0] for option, _ in OPTIONS]
     keys = {name: _words_of(name) for name in COMMANDS}
     firsts, groups = list(dict.fromkeys(name.split()[0] for name in COMMANDS)), command_groups()
     switches = sorted({key for found in keys.values() for key, default in found.items() if default in ("true", "false")})
-    wants_file = "|".join(name for name, command in COMMANDS.items() if command.first in ("data", "path", "source"))
+    wants_file = "|".join(name for name, command in COMMANDS.items() if command.first)
     if shell == "bash":
         cases = [f"    {name if ' ' not in name else repr(name)}) words=\"{' '.join(f'{key}=' for key in found)}\" ;;" for name, found in keys.items()]
         cases = "\n".join(cases + [f"    {first}) words=\"{' '.join(seconds)}\" ;;" for first, seconds in groups.items()])
@@ -524,7 +521,7 @@ _chronos_dysts() {{
     key="${{last%%=*}}"
     case "$key" in
       {"|".join(switches)}) COMPREPLY=($(compgen -W "true false" -- "${{last#*=}}")) ;;
-      *) COMPREPLY=($(compgen -f -- "${{last#*=}}")); compopt -o filenames 2>/dev/null ;;
+      *) local IFS=$'\\n'; COMPREPLY=($(compgen -f -- "${{last#*=}}")); compopt -o filenames 2>/dev/null ;;
     esac
     [[ "$COMP_WORDBREAKS" == *=* ]] || COMPREPLY=("${{COMPREPLY[@]/#/$key=}}")
     return
@@ -532,8 +529,8 @@ _chronos_dysts() {{
   local before
   read -ra before <<< "${{line%"$last"}}"
   case "${{before[-1]}}" in
-    --config-dir) COMPREPLY=($(compgen -d -W "seed panda-like nano" -- "$last")); return ;;
-    --completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$last")); return ;;
+    --config-dir) COMPREPLY=($(compgen -d -W "{" ".join(recipes)}" -- "$last")); return ;;
+    --completion) COMPREPLY=($(compgen -W "{" ".join(SHELLS)}" -- "$last")); return ;;
   esac
   local command="${{before[1]}}"
   case "$command" in {"|".join(groups)}) command="${{before[*]:1:2}}" ;; esac
@@ -542,7 +539,9 @@ _chronos_dysts() {{
 {cases}
   esac
   COMPREPLY=($(compgen -W "$words {" ".join(options)}" -- "$last"))
-  [[ ${{#before[@]}} == 2 ]] && case "${{before[1]}}" in {wants_file}) COMPREPLY+=($(compgen -f -- "$last")) ;; esac
+  if [[ ${{#before[@]}} == 2 ]]; then
+    case "${{before[1]}}" in {wants_file}) local IFS=$'\\n'; COMPREPLY+=($(compgen -f -- "$last")); compopt -o filenames 2>/dev/null ;; esac
+  fi
   [[ ${{#COMPREPLY[@]}} == 1 && "${{COMPREPLY[0]}}" == *= ]] && compopt -o nospace 2>/dev/null
 }}
 complete -F _chronos_dysts chronos-dysts"""
@@ -564,6 +563,10 @@ _chronos_dysts() {{
     esac
     return
   fi
+  case "$words[CURRENT-1]" in
+    --completion) compadd {" ".join(SHELLS)}; return ;;
+    --config-dir) compadd {" ".join(recipes)}; _files -/; return ;;
+  esac
   if (( CURRENT == 2 )); then
     _describe command commands
     compadd -- {" ".join(options)}
@@ -586,18 +589,29 @@ _chronos_dysts() {{
   case "$words[2]" in {wants_file}) (( CURRENT == 3 )) && _files ;; esac
 }}
 compdef _chronos_dysts chronos-dysts"""
-    if shell != "fish":
-        raise UsageError(f"completion is made for bash, zsh and fish, not {shell!r}")
 
     def quoted(text): return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     lines = ["# completion of chronos-dysts for fish: chronos-dysts --completion fish | source", "complete -c chronos-dysts -f"]
     lines += [f"complete -c chronos-dysts -n __fish_use_subcommand -a {first} -d {quoted(COMMANDS[first].summary if first in COMMANDS else 'one of ' + ', '.join(groups[first]))}" for first in firsts]
     lines += [f"complete -c chronos-dysts -n '__fish_seen_subcommand_from {first}; and not __fish_seen_subcommand_from {' '.join(seconds)}' -a '{' '.join(seconds)}'" for first, seconds in groups.items()]
-    lines += [f"complete -c chronos-dysts -l {option.split()[0][2:]}{' -r' if ' ' in option else ''} -d {quoted(text)}" for option, text in OPTIONS]
+    values = {"--completion": " ".join(SHELLS), "--config-dir": f"{' '.join(recipes)} (__fish_complete_directories)"}
+    for option, text in OPTIONS:
+        name = option.split()[0]
+        lines.append(f"complete -c chronos-dysts -l {name[2:]}{f' -x -a {quoted(values[name])}' if name in values else ''} -d {quoted(text)}")
     for name, found in keys.items():
         values = [f"{key}={value}" for key, default in found.items() for value in (("true", "false") if default in ("true", "false") else ("",))]
         lines += [f"complete -c chronos-dysts -n '{'; and '.join(f'__fish_seen_subcommand_from {word}' for word in name.split())}' -a {quoted(' '.join(values))}"] * bool(values)
-    return "\n".join(lines)
+    files = wants_file.replace("|", " ")
+    # fish completes whole words: a path after key= is offered with the key before it.
+    return "\n".join([*lines, f"""\
+function __chronos_dysts_paths
+  set -l parts (string split -m 1 = -- (commandline -ct))
+  for path in (__fish_complete_path $parts[2])
+    echo "$parts[1]=$path"
+  end
+end
+complete -c chronos-dysts -n 'string match -q "*=*" -- (commandline -ct); and not string match -qr "^({"|".join(switches)})=" -- (commandline -ct)' -a '(__chronos_dysts_paths)'
+complete -c chronos-dysts -n '__fish_seen_subcommand_from {files}; and test (count (commandline -opc)) -eq 2' -F"""])
 
 # %% ../nbs/95_cli.ipynb #dd522835
 # What rooms raise for bad input, missing files or extras, no connection, a loss that is no number. UsageError is a ValueError.
@@ -615,7 +629,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for flag in ("--help", "--quiet", "--json", "--traceback", "--version"):
         parser.add_argument(flag, *(["-h"] if flag == "--help" else ["-q"] if flag == "--quiet" else []), action="store_true")
     parser.add_argument("--config-dir")
-    parser.add_argument("--completion", choices=("bash", "zsh", "fish"))
+    parser.add_argument("--completion", choices=SHELLS)
     found, rest = parser.parse_known_args(list(argv))
     for word in rest:
         if word.startswith("-") and word != "--":
@@ -667,17 +681,26 @@ def _run(options: argparse.Namespace) -> int:
     resolved = OmegaConf.to_container(config, resolve=True)
     console.print(textwrap.indent(_to_yaml(resolved), "  "), markup=False, highlight=False)
     if not options.json:
-        _load(command.runs)(resolved, console=console)
-        if command.then:
-            console.print(f"Next: {command.then.format_map(resolved)}", markup=False, highlight=False)
+        result = _load(command.runs)(resolved, console=console)
+        if then := _next(options.command, resolved, result):
+            console.print(f"Next: {then}", markup=False, highlight=False)
         return 0
     began = time.monotonic()
     with redirect_stdout(sys.stderr):  # a library that prints must not get into the object
         result = _load(command.runs)(resolved, console=console)
     if os.environ.get("RANK", "0") == "0":
-        _print_json({"command": options.command, "exit_code": 0, "made": _made(options.command, resolved, result), "next": command.then.format_map(resolved) or None,
+        _print_json({"command": options.command, "exit_code": 0, "made": _made(options.command, resolved, result), "next": _next(options.command, resolved, result) or None,
                      "seconds": round(time.monotonic() - began, 3), "configuration": resolved})
     return 0
+
+
+def _next(command: str, config: Mapping[str, Any], result: Any) -> str:
+    """What to do after a command; empty where its own last line says so."""
+    then = COMMANDS[command].then
+    match command:
+        case "generate" if config["split"] not in (None, "train"): then = "chronos-dysts evaluate data_dir={data_dir} split={split}"
+        case "forecast" if result.past is None: then = "read {output_dir}/summary.txt: without a backtest nothing is known of how far {output_dir}/forecast.csv can be trusted"
+    return then.format_map(config)
 
 
 def _made(command: str, config: Mapping[str, Any], result: Any) -> dict[str, Any]:
@@ -746,4 +769,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--traceback" in argv:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
-        return failed(3 if isinstance(error, NotMadeYet) else 2 if isinstance(error, UsageError) else 1, _one_line(error))
+        return failed(2 if isinstance(error, UsageError) else 1, _one_line(error))

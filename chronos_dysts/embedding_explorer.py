@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,80 @@ from .store import open_store
 from .systems import check_name
 
 # %% auto #0
-__all__ = ['EmbeddingExplorer', 'explore_embeddings']
+__all__ = ['sketch', 'pointer_layer', 'EmbeddingExplorer', 'explore_embeddings']
+
+# %% ../nbs/92_embedding_explorer.ipynb #889649b3
+_LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"  # heights of a sketch
+_SKETCHES = 400_000  # characters of all sketches together, at most
+
+
+def sketch(window: np.ndarray,  # (dim, time)
+           steps: int,  # at most so many of each coordinate
+           ) -> str:
+    "A window in letters, coordinate by coordinate, each from its lowest (A) to its highest value (9)."
+    x = np.asarray(window, float)[:, np.linspace(0, window.shape[1] - 1, min(steps, window.shape[1])).round().astype(int)]
+    low, reach = x.min(1, keepdims=True), np.ptp(x, axis=1, keepdims=True)
+    return "".join(_LEVELS[k] for k in np.round((len(_LEVELS) - 1) * (x - low) / np.where(reach > 0, reach, 1.0)).astype(int).ravel())
+
+
+# runs once, when the pointer first comes: `this` is the drawing
+_POINTER = """
+if (!this.followed) {
+  this.followed = true;
+  const svg = this, told = JSON.parse(svg.dataset.points), tip = svg.querySelector('g'), [width, height] = told.size;
+  const make = (kind, attributes, text) => {
+    const made = document.createElementNS('http://www.w3.org/2000/svg', kind);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    if (text) made.textContent = text;
+    tip.append(made);
+  };
+  const nearest = event => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    let best = -1, least = 144;
+    told.places.forEach(([x, y], i) => { const d = (x - at.x) ** 2 + (y - at.y) ** 2; if (d < least) { least = d; best = i; } });
+    return best;
+  };
+  let shown = -1;
+  const show = i => {
+    if (i === shown) return;
+    shown = i;
+    tip.replaceChildren();
+    svg.dataset.shown = i;
+    if (i < 0) return;
+    const [x, y] = told.places[i], [dim, text] = told.about[i], letters = told.sketches[i] || '', steps = letters.length / dim;
+    const wide = 190, high = letters ? 104 : 26, left = x + wide + 12 < width ? x + 10 : x - wide - 10, top = Math.min(Math.max(y - high / 2, 2), height - high - 2);
+    make('circle', {cx: x, cy: y, r: 6, fill: 'none', stroke: '#1f2430', 'stroke-width': 1.6});
+    make('rect', {x: left, y: top, width: wide, height: high, rx: 4, fill: 'white', stroke: '#57606a'});
+    make('text', {x: left + 8, y: top + 17, 'font-size': 12, 'font-family': 'sans-serif', fill: '#1f2430'}, text);
+    for (let k = 0; k < dim && steps > 1; k++) {
+      const band = 72 / dim, points = [];
+      for (let j = 0; j < steps; j++) points.push((left + 8 + (wide - 16) * j / (steps - 1)).toFixed(1) + ',' + (top + 26 + band * (k + 0.94 - 0.88 * told.levels.indexOf(letters[k * steps + j]) / (told.levels.length - 1))).toFixed(1));
+      make('polyline', {points: points.join(' '), fill: 'none', stroke: told.colours[k], 'stroke-width': 1.1});
+    }
+  };
+  svg.addEventListener('pointermove', event => show(nearest(event)));
+  svg.addEventListener('pointerleave', () => show(-1));
+  svg.addEventListener('click', event => {
+    const i = nearest(event), all = svg.closest('.chronos-dysts-map'), field = all && all.querySelector('.chronos-dysts-point input');
+    if (i < 0 || !field) return;
+    show(i);
+    field.value = i;
+    field.dispatchEvent(new Event('change', {bubbles: true}));
+  });
+}
+"""
+
+
+def pointer_layer(places: np.ndarray,  # where the points are, (point, 2), pixels from the upper left corner
+                  size: tuple[float, float],  # of the picture, in pixels
+                  about: Sequence[str],  # a few words for each point
+                  sketches: Sequence[tuple[int, str]],  # of each point, the number of coordinates and its `sketch`
+                  ) -> str:
+    "A transparent drawing, to be laid over a picture: it shows the window of the point that the pointer is near, and types its number into the field of class chronos-dysts-point when it is clicked."
+    told = {"size": size, "places": np.round(places, 1).tolist(), "about": [(dim, words) for (dim, _), words in zip(sketches, about)], "sketches": [letters for _, letters in sketches], "levels": _LEVELS, "colours": plots.COLOURS[:3]}
+    width, height = size
+    return (f'<svg class="chronos-dysts-pointer" viewBox="0 0 {width:g} {height:g}" style="display:block;width:100%;height:auto;cursor:crosshair;touch-action:manipulation" role="img" aria-label="Points of the map: hover to see the window behind one, click to choose it; the controls below do the same." '
+            f'data-points="{html.escape(json.dumps(told, separators=(",", ":"), ensure_ascii=False))}" onpointerenter="{html.escape(_POINTER.strip())}"><g pointer-events="none"></g></svg>')
 
 # %% ../nbs/92_embedding_explorer.ipynb #a702d6a9
 _COLOURINGS: Mapping[str, str] = {"family": "family", "system": "flow", "known_lyapunov": "λ₁ (log₁₀, in dominant periods)", "known_dimension": "Kaplan–Yorke dimension", "known_period": "dominant period (log₂ of steps)", "known_regime": "regime"}
@@ -68,9 +142,16 @@ class EmbeddingExplorer(Explorer):
         self.across, self.up = (W.FloatSlider(description=name, min=0.0, max=1.0, step=0.005, value=0.5, readout=False, **wide) for name in ("across the map", "up the map"))
         self.method = W.Dropdown(description="map", options=self.maps, value=self.maps[-1], **wide)
         self.colouring = W.Dropdown(description="colour", options=[(text, name) for name, text in _COLOURINGS.items() if name in self.table and self.table[name].notna().any()], **wide)
+        self.point = W.BoundedIntText(description="point", min=0, max=len(self.table) - 1, value=0, style={"description_width": "110px"}, layout=W.Layout(width="220px"))
+        self.point.add_class("chronos-dysts-point")
+        self._over = W.HTML(layout=W.Layout(width="100%", max_width=self._image.layout.max_width, margin="0", grid_area="picture"))
+        self._image.layout.margin, self._image.layout.grid_area = "0", "picture"
+        steps = min(64, _SKETCHES // (3 * len(self.table)))
+        self._sketches = [(min(3, len(t.target)), sketch(t.target[:3, start:start + self.context_length], steps) if steps >= 16 else "") for t, start in zip((self._trajectories[key] for key in zip(self.table["system"], self.table["item_id"])), self.table["start"])]
         self.search.observe(lambda change: setattr(self.list, "options", [name for name in systems if change["new"].lower() in name.lower()]), "value")
         self.list.observe(lambda change: change["new"] and self._of_system(change["new"]), "value")
         self.number.observe(lambda _: self._react(self._chosen), "value")
+        self.point.observe(lambda change: self._waiting or self._show(change["new"]), "value")
         for slider in (self.across, self.up): slider.observe(lambda _: self._react(self._nearest), "value")
         self.method.observe(lambda _: self._react(self._remap), "value")
         self.colouring.observe(lambda _: self._react(self._remap), "value")
@@ -149,9 +230,11 @@ class EmbeddingExplorer(Explorer):
     def _settle(self, row: int) -> None:
         self.row = row
         of = np.flatnonzero(self.table["system"] == self.system)
-        if self.system in self.list.options: self.list.value = self.system
+        if self.system not in self.list.options: self.search.value = ""
+        self.list.value = self.system
         self.number.max = len(of) - 1
         self.number.value = int(np.flatnonzero(of == row)[0])
+        self.point.value = row
         low, reach = self._frame()
         self.across.value, self.up.value = np.clip((self.places[row] - low) / reach, 0, 1)
 
@@ -194,6 +277,9 @@ class EmbeddingExplorer(Explorer):
         if self._map.get_legend(): self._map.get_legend().remove()
         if named: self._map.legend(handles=[Line2D([], [], color=colour, marker="o", ms=4, ls="none", label=name) for name, colour in named.items()], fontsize=7, loc="best", handletextpad=0.1, labelspacing=0.2)
         self.canvas.changed()
+        size = np.array(self.canvas.figure.bbox.size)
+        places = self._map.transData.transform(self.places) * [1, -1] + [0, size[1]]
+        self._over.value = pointer_layer(places, tuple(size.tolist()), [f"{system}, from step {start}" for system, start in zip(self.table["system"], self.table["start"])], self._sketches)
         self._draw()
 
     def _draw(self) -> None:
@@ -245,9 +331,12 @@ class EmbeddingExplorer(Explorer):
 
     @property
     def widget(self) -> W.Widget:
-        middle = W.VBox([self.number, self.across, self.up, self.method, self.colouring])
+        middle = W.VBox([self.number, self.point, self.across, self.up, self.method, self.colouring])
         right = W.VBox([W.HBox([self.turning, W.Label("turn")]), self.azimuth, self.elevation])
-        return W.VBox([self._words, self._image, W.HBox([W.VBox([self.search, self.list]), middle, right], layout=W.Layout(flex_flow="row wrap"))])
+        picture = W.GridBox([self._image, self._over], layout=W.Layout(grid_template_areas='"picture"', align_items="flex-start", max_width=self._image.layout.max_width))
+        whole = W.VBox([self._words, picture, W.HBox([W.VBox([self.search, self.list]), middle, right], layout=W.Layout(flex_flow="row wrap"))])
+        whole.add_class("chronos-dysts-map")
+        return whole
 
 
 def explore_embeddings(folder: str | Path = "probe/embeddings",  # the output_dir of chronos-dysts probe embeddings

@@ -654,6 +654,7 @@ def write_report(path: Path | str,
     everything = rows
     if seen and len(seen) < len(systems): rows = rows[~rows["system"].isin(seen)]
     counted = list(dict.fromkeys(rows["system"]))
+    marked = lambda system: f"{system} (seen in training)" if system in seen else str(system)
     metric = protocol.metrics[0]
     horizon = max(h for name, h in protocol.columns if name == metric)
     bootstrap = dict(level=level, n_bootstrap=n_bootstrap, seed=seed)
@@ -664,7 +665,7 @@ def write_report(path: Path | str,
 
     # the answer
     held_out = "" if trained_on is None else "held-out " if not seen or len(seen) < len(systems) else ""
-    page.append(f"<h1>{esc(title)}</h1><p class='soft'>{_count(n_windows, 'window')} of {n_trajectories} trajectories of {len(counted)} {held_out}flows; each forecaster sees {protocol.context_length} steps and forecasts {protocol.prediction_length}"
+    page.append(f"<h1>{esc(title)}</h1><p class='soft'>{_count(n_windows, 'window')} of {n_trajectories} trajector{'y' if n_trajectories == 1 else 'ies'} of {_count(len(counted), f'{held_out}flow')}; each forecaster sees {protocol.context_length} steps and forecasts {protocol.prediction_length}"
                 + (f" ({protocol.prediction_length / points_per_period:.2g} dominant periods)" if points_per_period else "") + ".</p>")
     cards = [(_number(at.loc[n, "median"]), f"{n}: {METRICS[metric].title(protocol)} over {horizon} steps, {METRICS[metric].better} is better") for n in [focus, *references[:2]]]
     vpt = next((v for v in ("vpt_periods", "vpt") if v in protocol.metrics), None)
@@ -709,7 +710,7 @@ def write_report(path: Path | str,
     page.append(f"<h2>System by system</h2><p>{esc(METRICS[metric].title(protocol))} over {horizon} steps, mean over the windows of each system; on top what {esc(_quoted(focus))} does best. Every row is one flow: a median hides who is bad at what.</p>")
     if references: page.append(_won_and_lost(means, focus, references[0], METRICS[metric].better, seen))
     finite = means.replace([np.inf, -np.inf], np.nan)
-    page.append(_figure(plots.plot_systems(list(means.index), {n: finite[n].to_numpy() for n in means if n in few}, xlabel=f"{METRICS[metric].title(protocol)}, {horizon} steps", looks=looks), kind="strip"))
+    page.append(_figure(plots.plot_systems([marked(s) for s in means.index], {n: finite[n].to_numpy() for n in means if n in few}, xlabel=f"{METRICS[metric].title(protocol)}, {horizon} steps", looks=looks), kind="strip"))
     page.append(f"<details><summary>As a table</summary>{_systems_table(means, families, seen)}</details>")
 
     # pictures
@@ -718,7 +719,7 @@ def write_report(path: Path | str,
         shown = [focus, *references[:2]]
         for system in dict.fromkeys(e.system for e in examples):
             group = [e for e in examples if e.system == system]
-            page.append(f"<h3>{esc(system)}</h3><div class='three'>")
+            page.append(f"<h3>{esc(marked(system))}</h3><div class='three'>")
             for e in group:
                 scores = ", ".join(f"{n} {_number(e.scores[n])}" for n in shown if n in e.scores)
                 page.append(_figure(e.plot([n for n in shown if n in e.forecasts], looks=looks, width=4.8), f"{e.rank.capitalize()} window for {_quoted(focus)} ({e.trajectory} from step {e.window}). {METRICS[e.metric].label}: {scores}."))

@@ -13,7 +13,10 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from threading import RLock
 from typing import Any
 
 import ipywidgets as W
@@ -57,7 +60,7 @@ def _fixed_palette() -> Image.Image:
 
 class Canvas:
     """A figure for many frames. Artists that `move` has returned are drawn on each; axes, ticks and labels once, and again only those of axes whose limits or labels are others."""
-    margins = (66, 40, 16, 18)  # pixels of 96 an inch that ticks and labels of axes may take: left, bottom, right, top
+    margins = (66, 40, 26, 18)  # pixels of 96 an inch that ticks and labels of axes may take: left, bottom, right, top; those of neighbours do not overlap
 
     def __init__(self, width: float, height: float, dpi: int = 96):  # inches, pixels an inch
         with mpl.rc_context(plots.STYLE):
@@ -142,7 +145,7 @@ def roomy(values: Any, now: tuple[float, float]) -> tuple[float, float]:
     if not len(values): return now
     low, high = float(values.min()), float(values.max())
     if now[0] <= low and high <= now[1] and high - low > 0.5 * (now[1] - now[0]): return now
-    reach = max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-12)
+    reach = max(high - low, 1e-2 * max(abs(low), abs(high)), 1e-12)  # what has come to rest is a point, and not its rounding errors under a lens
     step = 10.0 ** np.floor(np.log10(reach / 4))
     step *= next(m for m in (1, 2, 5, 10) if m * step >= reach / 8)
     return float(step * np.floor((low - 0.03 * reach) / step)), float(step * np.ceil((high + 0.03 * reach) / step))
@@ -184,6 +187,14 @@ def _sign(kind: str, title: str, text: str = "") -> str:
             f"<b>{mark} {html.escape(title)}</b>{' · ' + html.escape(text) if text else ''}</div>")
 
 
+def _alone(method: Callable) -> Callable:
+    "Decorator: of the methods of an explorer so marked, one runs at a time."
+    @wraps(method)
+    def inner(self, *args, **options):
+        with self._lock: return method(self, *args, **options)
+    return inner
+
+
 class Explorer(ABC):
     "What the explorers have in common. `widget` is what is shown, `figure()` a still of it, `seconds` the time from each callback to its picture."
 
@@ -192,6 +203,7 @@ class Explorer(ABC):
         self._image, self._words, self._numbers = W.Image(format="png"), W.HTML(), W.HTML()
         self._image.layout = W.Layout(width="100%", max_width=f"{canvas.figure.bbox.width:.0f}px", object_fit="contain")
         self._waiting = False  # several widgets change at once
+        self._lock = RLock()  # JupyterLab hands the messages of widgets to threads of their own, and one canvas takes one hand at a time
         self.azimuth = W.IntSlider(description="azimuth °", value=-60, min=-180, max=180, step=3, layout=W.Layout(width="260px"))
         self.elevation = W.IntSlider(description="elevation °", value=21, min=-90, max=90, step=3, layout=W.Layout(width="260px"))
         self.turning = W.Play(min=-180, max=180, step=3, value=-60, interval=120, repeat=True)
@@ -208,6 +220,15 @@ class Explorer(ABC):
     @abstractmethod
     def widget(self) -> W.Widget: "What is shown."
 
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        "Several widgets change at once: their callbacks do nothing, and the picture follows when all have changed."
+        with self._lock:
+            self._waiting = True
+            try: yield
+            finally: self._waiting = False
+
+    @_alone
     def _react(self, work: Callable[[], Any], afterwards: Callable[[], Any] | None = None) -> None:
         "Do the work of a callback, show the picture, and then what may come after it; bad values are told in words."
         if self._waiting: return
@@ -291,7 +312,7 @@ class SystemExplorer(Explorer):
         self._space = c.axes(0.005, 0.03, 0.34, 0.94)
         self._space.set_axis_off()
         self._space.set(xlim=(-1.5, 1.5), ylim=(-1.85, 1.85), aspect="equal")
-        self._planes = [c.axes(0.405, 0.58, 0.23, 0.37), c.axes(0.405, 0.115, 0.23, 0.35)]
+        self._planes = [c.axes(0.405, 0.58, 0.2145, 0.37), c.axes(0.405, 0.115, 0.2145, 0.35)]
         self._series = c.axes(0.705, 0.58, 0.285, 0.37, xlabel="time (dominant periods)")
         self._spectrum = c.axes(0.705, 0.115, 0.285, 0.35, xlabel="frequency (cycles a dominant period)", ylabel="share of the power", xscale="log", yscale="log", xlim=(0.08, 12.0), ylim=(1e-9, 1.0))
         self._orbit = c.line(self._space, color=plots.INK, lw=0.6)
@@ -320,13 +341,11 @@ class SystemExplorer(Explorer):
 
     def move(self, **parameters: float) -> SystemExplorer:
         "Set sliders by the names of parameters; a value outside of a slider's range widens it."
-        self._waiting = True
-        try:
+        with self._together():
             for name, value in parameters.items():
                 slider = self.sliders[check_name(name, self.sliders, f"parameter of {self.reference.name}")]
                 slider.min, slider.max = min(slider.min, value), max(slider.max, value)
                 slider.value = value
-        finally: self._waiting = False
         self._react(self._compute, self._judge)
         return self
 
@@ -347,14 +366,14 @@ class SystemExplorer(Explorer):
         changed = ", ".join(f"{name}={value:.4g}" for name, value, was in zip(self.system.parameter_names, self.system.parameter_values, self.reference.parameter_values) if value != was)
         return f"{self.system.name}{f' with {changed}' if changed else ''}: λ₁ = {self.exponent:.3g}, {'accepted' if self.accepted else f'rejected as {self.reason!r}'}"
 
+    @_alone
     def _chosen(self, name: str) -> None:
         self.reference = self.system = get_system(name)
         names = tuple(self.reference.observables or self.reference.variables)
         names = names if all(len(n) < 9 for n in names) else tuple(f"y{i + 1}" for i in range(len(names)))
         self._names, shown = names, list(range(min(3, len(names))))
         fixed = {n for n, _ in self.reference.tied} | set(self.reference.fixed)
-        self._waiting = True
-        try:
+        with self._together():
             self._cost()
             sliders = {}
             for parameter, value in zip(self.reference.parameter_names, self.reference.parameter_values):
@@ -365,7 +384,6 @@ class SystemExplorer(Explorer):
             for k, dropdown in enumerate(self.coordinates):
                 dropdown.options = [(n, i) for i, n in enumerate(names)] or [("", 0)]
                 dropdown.value, dropdown.disabled = (k if k in shown else 0), len(names) <= 3
-        finally: self._waiting = False
         self._react(self._compute, self._judge)
 
     def _cost(self) -> None:
@@ -535,14 +553,12 @@ class AugmentationExplorer(Explorer):
         "Another augmentation by the name of its class, with its arguments."
         check_name(augmentation, tuple(_KNOBS), "augmentation")
         self.kind.value = augmentation
-        self._waiting = True
-        try:
+        with self._together():
             for name, value in arguments.items():
                 slider = self.sliders[check_name(name, self.sliders, f"argument of {augmentation}")]
                 slider.min, slider.max = min(slider.min, value), max(slider.max, value)
                 slider.value = value
             if seed is not None: self.draw_again.max, self.draw_again.value = max(self.draw_again.max, seed), seed
-        finally: self._waiting = False
         self._react(self._compute)
         return self
 
@@ -551,6 +567,7 @@ class AugmentationExplorer(Explorer):
 
     def __repr__(self) -> str: return f"{self.system.name}, {type(self.augmentation).__name__}({', '.join(f'{n}={s.value:g}' for n, s in self.sliders.items())}), seed {self.seed}"
 
+    @_alone
     def _chosen(self, name: str) -> None:
         self.system = get_system(name)
         self._raw = self._trajectory(name)
@@ -560,6 +577,7 @@ class AugmentationExplorer(Explorer):
     def _trajectory(name: str) -> np.ndarray:
         return integrate_ensemble(get_system(name), length=1200, points_per_period=_POINTS, transient=_TRANSIENT).observed()[0]
 
+    @_alone
     def _knobs(self) -> None:
         "Sliders for the arguments of the augmentation."
         sliders = {}
@@ -648,14 +666,14 @@ class ForecastExplorer(Explorer):
         self.forecasters, self.length = {f.name: f for f in found}, length
         self._quick = all(type(f) in BASELINES.values() for f in found)
         c, self._looks = self.canvas, plots.palette([*self.forecasters])
-        self._rows = [c.axes(0.066, 0.675 - 0.28 * k, 0.519, 0.25) for k in range(3)]
+        self._rows = [c.axes(0.066, 0.675 - 0.28 * k, 0.503, 0.25) for k in range(3)]
         self._growth = c.axes(0.655, 0.56, 0.335, 0.365, ylabel="error (std. dev. of context)", xlabel="steps ahead", yscale="log", ylim=(1e-3, 20.0))
         self._space = c.axes(0.655, 0.02, 0.335, 0.42)
         self._space.set_axis_off()
         self._space.set(xlim=(-2.6, 2.6), ylim=(-1.55, 1.55), aspect="equal")
         for ax in self._rows: ax.axvline(0, color=plots.GREY, lw=0.8)
         self._growth.axhline(_THRESHOLD, color=plots.INK, lw=0.8, ls=(0, (4, 3)))
-        self._growth.annotate(f"{_THRESHOLD:g}: end of validity", (1, _THRESHOLD), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points", fontsize=7.5, ha="right")
+        self._growth.annotate(f"dashed: {_THRESHOLD:g}, where validity ends", (1, 1), xycoords="axes fraction", xytext=(0, 3), textcoords="offset points", fontsize=7.5, ha="right")
         self._contexts = [c.line(ax, color=plots.GREY, lw=1.1) for ax in self._rows]
         self._bands = {name: [[c.move(ax.fill_between([0, 1], [0, 0], [0, 0], color=look["color"], alpha=alpha, lw=0)) for alpha in (0.14, 0.2)] for ax in self._rows] for name, look in self._looks.items()}
         self._truths = [c.line(ax, color=plots.INK, lw=1.4) for ax in self._rows]
@@ -684,15 +702,13 @@ class ForecastExplorer(Explorer):
 
     def place(self, start: int | None = None, context_length: int | None = None, prediction_length: int | None = None) -> ForecastExplorer:
         "Another moment, or other lengths, in steps."
-        self._waiting = True
-        try:
+        with self._together():
             for slider, value in ((self.context, context_length), (self.ahead, prediction_length), (self.position, start)):
                 if value is None: continue
                 last = self.length - self.context_length - self.prediction_length if slider is self.position else slider.max
                 if not slider.min <= value <= last: raise ValueError(f"{slider.description} lies between {slider.min} and {last}, it cannot be {value}")
                 slider.step, slider.value = 1, value
                 self.position.max = self.length - self.context_length - self.prediction_length
-        finally: self._waiting = False
         self._resized()
         return self
 
@@ -709,6 +725,7 @@ class ForecastExplorer(Explorer):
         held = ", ".join(f"{name} {steps:.0f} steps" for name, steps in self.valid_steps.items())
         return f"{self.system.name} from step {self.start + self.context_length}: {held} of {self.prediction_length} valid"
 
+    @_alone
     def _chosen(self, name: str) -> None:
         self.system = get_system(name)
         ensemble = integrate_ensemble(self.system, length=self.length, points_per_period=_POINTS, transient=_TRANSIENT)

@@ -61,10 +61,24 @@ class ForecastConfig:
 # %% ../nbs/71_own_data.ipynb #f055959f
 def _time_in_words(steps: float, answer: SeriesForecast, period: float) -> str:
     "So many steps, with what that is in the units of the data and in periods."
-    words = [f"{steps:.0f} steps"]
+    words = [f"{steps:.3g} steps"]
     if answer.series.dt: words.append(f"{steps * answer.series.dt:.3g} in {answer.series.time_name}")
     if np.isfinite(period): words.append(f"{steps / period:.2g} dominant periods")
     return words[0] + (f" ({', '.join(words[1:])})" if words[1:] else "")
+
+
+def _duel(answer: SeriesForecast, other: str) -> str:
+    "Who had the smaller error at how many moments, and what a sign test makes of that."
+    from scipy.stats import binomtest
+    errors = backtest_rows(answer).pivot(index="first_step", columns="forecaster", values="mae_std").dropna()
+    ours, theirs = errors[answer.forecaster], errors[other]
+    wins, losses = int((ours < theirs).sum()), int((ours > theirs).sum())
+    if wins + losses == 0: return f"At no moment was there a difference between them."
+    name, most = (answer.forecaster, wins) if wins >= losses else (other, losses)
+    counted = f"At {most} of {len(errors)} moments {name} was closer"
+    if binomtest(most, wins + losses).pvalue > 0.05: return counted + ", which decides nothing."
+    mean_agrees = (ours.mean() < theirs.mean()) == (name == answer.forecaster)
+    return counted + (": here it is the better choice." if mean_agrees and name == other else "." if mean_agrees else ", but where it failed, it failed by more.")
 
 
 def describe(answer: SeriesForecast) -> list[str]:
@@ -78,15 +92,16 @@ def describe(answer: SeriesForecast) -> list[str]:
     table = answer.past.summary().set_index("forecaster")
     line = table.loc[answer.forecaster]
     if line.undefined_windows: said.append(f"On {int(line.undefined_windows)} of the {int(line.windows)} moments of the backtest a column did not move, and errors have no unit there: these are left out.")
+    still = [name for name, moves in zip(series.names, np.isfinite(answer.past.scale).any(0)) if not moves]
+    if still and len(still) < len(series.names): said.append(f"{', '.join(still)} never moved there: forecast the others alone with columns=[{','.join(name for name in series.names if name not in still)}], and the backtest has an answer.")
     if np.isnan(line.vpt_steps): return said
     whole = line.vpt_steps >= h
-    said.append(f"How far could it have been trusted? At {int(line.windows)} moments of this series' own past it held for {_time_in_words(line.vpt_steps, answer, period)}{' or more' if whole else ''} (median; the middle half {line.vpt_q25:.0f} to {line.vpt_q75:.0f}), "
+    said.append(f"How far could it have been trusted? At {int(line.windows)} moments of this series' own past it held for {_time_in_words(line.vpt_steps, answer, period)}{' or more' if whole else ''} (median; the middle half {line.vpt_q25:.3g} to {line.vpt_q75:.3g}), "
                 "until its error exceeded 0.4 standard deviations" + (", which is as far as was asked." if whole else "."))
     others = table.drop(answer.forecaster)
     if len(others):
         best = others.mae_std.idxmin()
-        better = "less" if line.mae_std < others.mae_std[best] else "more"
-        said.append(f"Its mean error was {line.mae_std:.2g} standard deviations, {better} than the {others.mae_std[best]:.2g} of {best}, the best of the others." + ("" if better == "less" else f" Here {best} is the better choice."))
+        said.append(f"Its mean error was {line.mae_std:.2g} standard deviations, {'less' if line.mae_std < others.mae_std[best] else 'more'} than the {others.mae_std[best]:.2g} of {best}, the best of the others. {_duel(answer, best)}")
     if not np.isnan(line.coverage80): said.append(f"Its 80 % interval held {100 * line.coverage80:.0f} % of what happened" + (": it is too sure of itself." if line.coverage80 < 0.7 else "." if line.coverage80 < 0.9 else ": it is too cautious."))
     elif not answer.forecast.is_point: said.append("It is a point forecast; its intervals are the errors that it made in this backtest.")
     else: said.append("It is a point forecast without intervals: for those the backtest has too few moments.")

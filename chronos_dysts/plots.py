@@ -22,7 +22,8 @@ from PIL import Image
 # %% auto #0
 __all__ = ['INK', 'GREY', 'COLOURS', 'STYLE', 'Figure', 'styled', 'palette', 'to_svg', 'plot_trajectory', 'decorrelation_lag',
            'plot_attractor', 'plot_gallery', 'power_spectrum', 'plot_spectra', 'plot_portrait', 'plot_forecast',
-           'plot_fan', 'plot_skill', 'plot_systems', 'mean_ranks', 'plot_ranks', 'plot_eigenvalues', 'plot_embedding']
+           'plot_fan', 'plot_flights', 'plot_skill', 'plot_systems', 'mean_ranks', 'plot_ranks', 'plot_eigenvalues',
+           'plot_embedding']
 
 # %% ../nbs/05_plots.ipynb #5e675e36
 INK = "#1f2328"  # the truth, axes and text; `to_svg` lets the page choose it
@@ -377,6 +378,52 @@ def plot_fan(context,  # (dim, context_length)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(7, len(labels)), handlelength=1.5, columnspacing=1.0, fontsize=8.5)
     if title: figure.axes[0].set_title(title)
+    return figure
+
+# %% ../nbs/05_plots.ipynb #16d880c2
+@styled
+def plot_flights(windows: Mapping[str, tuple],  # title: (trajectory, context, truth, forecast), each (dim, time); the first is the attractor in the background
+                 *,
+                 points_per_period: float,
+                 valid: Mapping[str, float] | None = None,  # title: steps for which the forecast is valid
+                 label: str = "the forecast",
+                 width: float = 3.35,  # inches of a panel
+                 ) -> Figure:
+    "Forecasts on their attractors, side by side: what happened and what was said, in state space and, for the first coordinate, in time."
+    if not windows: raise ValueError("no windows to plot")
+    figure = Figure(figsize=(max(width * len(windows), 5.0), 4.7))
+    grid = figure.add_gridspec(2, len(windows), height_ratios=(2.7, 1))
+    for column, (title, parts) in enumerate(windows.items()):
+        whole, context, truth, forecast = (_channels(x, f"{name} of {title!r}") for x, name in zip(parts, ("trajectory", "context", "truth", "forecast"), strict=True))
+        if truth.shape != forecast.shape or len({len(whole), len(context), len(truth)}) > 1 or len(whole) < 2:
+            raise ValueError(f"{title!r}: trajectory {whole.shape}, context {context.shape}, truth {truth.shape} and forecast {forecast.shape} do not fit together: (dim, time) with one dim of 2 or more")
+        shown, horizon = min(len(whole), 3), truth.shape[1]
+        ax = figure.add_subplot(grid[0, column], projection="3d" if shown == 3 else None)
+        ax.set_axis_off()
+        if shown == 3:
+            ax.set_box_aspect((1, 1, 1), zoom=1.4)
+            ax.view_init(18, -60)
+        known = context[:, -1:]
+        for x, look in ((whole, dict(lw=0.5, color=GREY, alpha=0.35, label="the attractor")), (np.hstack([known, truth]), dict(lw=1.2, color=INK, label="what happened")),
+                        (np.hstack([known, forecast]), dict(lw=2.0, color=COLOURS[0], alpha=0.85, label=label)), (known, dict(marker="o", ms=6, ls="", color=COLOURS[0], mec="white"))):
+            for line in ax.plot(*x[:shown], clip_on=False, **look): line.set_in_layout(False)
+        ax = figure.add_subplot(grid[1, column])
+        past = min(context.shape[1], horizon // 2)
+        ahead = np.arange(horizon + 1) / points_per_period
+        ax.axvline(0, color=GREY, lw=0.8)
+        ax.plot(np.arange(1 - past, 1) / points_per_period, context[0, -past:], color=GREY, lw=1)
+        ax.plot(ahead, np.r_[known[0], truth[0]], color=INK, lw=1.2)
+        ax.plot(ahead, np.r_[known[0], forecast[0]], color=COLOURS[0], lw=1.8, alpha=0.85)
+        told = title
+        if valid is not None:
+            ax.axvspan(0, valid[title] / points_per_period, color=COLOURS[0], alpha=0.08, lw=0)
+            told += f": valid for {valid[title] / points_per_period:.1f} periods" + (" or more" if valid[title] >= horizon else "")
+        ax.set_title(told, fontsize=9.5)
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel("time (dominant periods)")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
 
 # %% ../nbs/05_plots.ipynb #b147fca3

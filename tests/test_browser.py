@@ -135,6 +135,8 @@ def test_an_explorer_follows_a_slider(name, lab, browser, picture):
         page.wait_for_function("() => [...document.querySelectorAll('.widget-select option')].every(each => /hyperro/i.test(each.innerText))", timeout=10_000)
         page.locator(".widget-select select").select_option(label="HyperRossler")
         page.wait_for_function("() => /HyperRossler/.test([...document.querySelectorAll('.widget-html')].map(each => each.innerText).join())", timeout=20_000)
+    if name == "explore_embeddings":
+        follow_the_pointer(page, image, picture)
     azimuth = page.locator(".widget-hslider", has_text="azimuth").locator(".widget-readout")
     angle = azimuth.inner_text()
     page.locator(".widget-play button").first.click()
@@ -144,6 +146,46 @@ def test_an_explorer_follows_a_slider(name, lab, browser, picture):
     picture(page, f"{name}-moved")
     assert page.locator(".jp-OutputArea-output[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']").count() == 0
     page.close()
+
+
+PLACE = """(svg, i) => { const [x, y] = JSON.parse(svg.dataset.points).places[i]; const at = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM()); return [at.x, at.y, JSON.parse(svg.dataset.points).about[i][1]]; }"""
+
+
+def hover(page, number):
+    """Move the pointer to a point of the map; returns what is said there. Points lie on each other: that of another may be nearer."""
+    layer = page.locator("svg.chronos-dysts-pointer").first
+    layer.scroll_into_view_if_needed()
+    x, y, _ = layer.evaluate(PLACE, number)
+    page.mouse.move(x, y)
+    page.wait_for_function("() => Number(document.querySelector('svg.chronos-dysts-pointer').dataset.shown) >= 0", timeout=10_000)
+    shown = int(layer.get_attribute("data-shown"))
+    nearest = layer.evaluate(PLACE, shown)
+    assert abs(nearest[0] - x) < 8 and abs(nearest[1] - y) < 8, "the drawing lies where the picture does"
+    assert layer.locator("polyline").count() == 3 and layer.locator("text").text_content() == nearest[2]
+    return shown, nearest[2]
+
+
+def follow_the_pointer(page, image, picture):
+    """Hovering shows the window behind a point, a click chooses it, and the controls follow; the number can be typed as well."""
+    box, layer = image.bounding_box(), page.locator("svg.chronos-dysts-pointer").first.bounding_box()
+    assert all(abs(box[key] - layer[key]) < 1.5 for key in ("x", "y", "width", "height")), (box, layer)
+    field = page.locator(".chronos-dysts-point input")
+    for number in (3, 40):
+        shown, words = hover(page, number)
+        picture(page, f"explore_embeddings-hover-{number}")
+        before = image.get_attribute("src")
+        page.mouse.down()
+        page.mouse.up()
+        page.wait_for_function("words => document.querySelector('[role=status]').innerText.includes(words.split(',')[0])", arg=words, timeout=20_000)
+        page.wait_for_function("before => document.querySelector('.jp-OutputArea .widget-image').src !== before", arg=before, timeout=20_000)
+        assert field.input_value() == str(shown) and page.locator(".widget-select select").input_value() != "" and words.split("step ")[1] in page.locator("[role=status]").inner_text()
+    page.mouse.move(2, 2)
+    assert page.locator("svg.chronos-dysts-pointer polyline").count() == 0
+    field.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    wanted = page.locator("svg.chronos-dysts-pointer").first.evaluate(PLACE, shown - 1)[2]
+    page.wait_for_function("words => { const told = document.querySelector('[role=status]').innerText; return told.includes(words.split(',')[0]) && told.includes(words.split('from ')[1]); }", arg=wanted, timeout=20_000)
 
 
 # ---- the site ----
@@ -219,3 +261,11 @@ def test_a_widget_shows_on_its_page(visit, picture):
     page.wait_for_selector(".widget-image, img.jupyter-widgets", timeout=20_000)
     assert page.locator(".widget-hslider").count() >= 5
     picture(page, "explorer-widgets", full_page=True)
+
+
+def test_a_map_of_the_site_follows_the_pointer(visit, picture):
+    page = visit("embedding_explorer.html")
+    page.wait_for_selector("svg.chronos-dysts-pointer", timeout=20_000)
+    hover(page, 100)
+    picture(page, "embedding_explorer-hover")
+    assert not page.said and not page.asked

@@ -17,8 +17,6 @@ import pytest
 from chronos_dysts import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-MADE = [name for name, command in cli.COMMANDS.items() if command.runs]
-LATER = [name for name, command in cli.COMMANDS.items() if not command.runs]
 COMMAND = [sys.executable, "-c", "import sys; from chronos_dysts.cli import main; sys.exit(main())"]
 
 
@@ -108,12 +106,9 @@ def test_help_of_every_command_is_complete_and_fits(name, width):
     assert text.startswith(f"chronos-dysts {name}")
     assert all(example in text for example in cli.COMMANDS[name].examples)
     above = text.partition("\nExample")[0]
-    keys = {setting.key for setting in cli.read_settings(cli._file_text(cli.COMMANDS[name]))[1]} if name in MADE else ()
+    keys = {setting.key for setting in cli.read_settings(cli._file_text(cli.COMMANDS[name]))[1]}
     for line in above.splitlines():
         assert len(line) <= width or line.strip().partition("=")[0] in keys, "only a long key may stand out"
-    if name in LATER:
-        assert "not made yet" in text
-        return
     _, settings = cli.read_settings(cli._file_text(cli.COMMANDS[name]))
     flat = " ".join(text.split())
     for setting in settings:
@@ -122,7 +117,7 @@ def test_help_of_every_command_is_complete_and_fits(name, width):
             assert setting.comment in text
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_key_of_a_file_is_explained(name):
     head, settings = cli.read_settings(cli._file_text(cli.COMMANDS[name]))
     assert head.startswith(f"{name}: ") and len(head) < 200
@@ -133,7 +128,7 @@ def test_every_key_of_a_file_is_explained(name):
     assert leaves == [setting.key for setting in settings if not setting.key.endswith(".*")]
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_a_file_has_the_keys_of_the_room_and_its_defaults(name):
     """One who calls the room from a notebook gets what one gets who calls the command."""
     kind = cli._load(cli.COMMANDS[name].schema)
@@ -151,7 +146,7 @@ def test_the_defaults_of_train_are_those_of_its_file():
     assert TrainConfig.from_mapping(cli._compose_file("train")).resolved()["train"] == TrainConfig().resolved()["train"]
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_examples_are_valid(name):
     for example in cli.COMMANDS[name].examples:
         import shlex
@@ -172,13 +167,6 @@ def test_a_command_of_two_words(run):
     assert code == 0 and all(f"  {name.split()[1]} " in out for name in cli.COMMANDS if name.startswith("probe "))
     assert run("probe", "koopman", "--help")[1].startswith("chronos-dysts probe koopman [key=value")
     assert run("--json", "probe", "koopman", "seed=x")[0] == 2
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_a_command_that_is_not_made_yet_says_what_to_use(name, run):
-    message = one_error(*(result := run(name, "seed=1")))
-    assert result[0] == 3
-    assert message == f"{name} is not made yet; {cli.COMMANDS[name].instead}"
 
 
 # ---- how a setting travels ----
@@ -421,7 +409,7 @@ def test_of_several_processes_the_first_speaks(run, seen, monkeypatch):
 # ---- for scripts ----
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_what_comes_next_is_said_with_keys_that_there_are(name):
     """And where it is a command, one that there is, with settings that it takes."""
     import shlex
@@ -434,6 +422,16 @@ def test_what_comes_next_is_said_with_keys_that_there_are(name):
     if said.startswith("chronos-dysts "):
         _, other, *settings = shlex.split(said.partition(" (")[0])
         cli.compose(other, settings)
+
+
+def test_what_comes_next_depends_on_what_was_made(run):
+    """Test trajectories are judged on, not learnt from; a forecast without a backtest has none to look at."""
+    from types import SimpleNamespace
+
+    assert cli._next("generate", {"data_dir": "unseen", "split": "test"}, None) == "chronos-dysts evaluate data_dir=unseen split=test"
+    assert cli._next("generate", {"data_dir": "flows", "split": "train"}, None) == "chronos-dysts train data_dir=flows run_name=first"
+    assert "backtest.png" in cli._next("forecast", {"output_dir": "f"}, SimpleNamespace(past=object()))
+    assert cli._next("forecast", {"output_dir": "f"}, SimpleNamespace(past=None)).startswith("read f/summary.txt")
 
 
 class Report:
@@ -525,6 +523,65 @@ def test_bash_completes_commands_keys_and_values(in_an_empty_folder):
     assert completed("chronos-dysts forecast data=mi", "COMP_WORDBREAKS=' '", in_an_empty_folder) == ["data=mine.csv"]
     assert completed("chronos-dysts generate seed=1 --q") == ["--quiet"]
     assert completed("chronos-dysts --completion z") == ["zsh"]
+
+
+# What makes an interactive shell tell its line at control-G, in its own words.
+TELLS = {
+    "bash": (["--norc", "--noprofile", "-i"], """PS1='ready> '
+        tell() { printf '<<%s>>\\n' "$READLINE_LINE"; READLINE_LINE=; READLINE_POINT=0; }
+        bind 'set bell-style none'; bind -x '"\\C-g": tell'"""),
+    "zsh": (["-f", "-i"], """PS1='ready> '; unsetopt beep
+        autoload -U compinit; compinit -D -u
+        tell() { print -r -- "<<$BUFFER>>"; BUFFER=; zle reset-prompt }; zle -N tell; bindkey '^G' tell"""),
+    "fish": (["--no-config", "-i"], """function fish_greeting; end
+        function fish_prompt; echo 'ready> '; end
+        function tell; printf '<<%s>>\\n' (commandline | string collect); commandline ''; commandline -f repaint; end
+        bind \\cg tell"""),
+}
+TYPED = {
+    "gener": "generate ",
+    "generate n_p": "generate n_params=",
+    "generate seed=1 --qu": "generate seed=1 --quiet ",
+    "push dry_run=t": "push dry_run=true ",
+    "probe koop": "probe koopman ",
+    "probe koopman str": "probe koopman stride=",
+    "train train.max_s": "train train.max_steps=",
+    "forecast mi": "forecast mine.csv ",
+    "forecast data=mi": "forecast data=mine.csv ",
+    "forecast mine.csv predict": "forecast mine.csv prediction_length=",
+    "evaluate data_dir=a": "evaluate data_dir=a\\ folder/",
+    "generate --config-dir pan": "generate --config-dir panda-like ",
+    "--completion z": "--completion zsh ",
+}
+
+
+@pytest.mark.parametrize("name", cli.SHELLS)
+def test_a_real_shell_completes_what_is_typed(name, in_an_empty_folder):
+    """The keys are pressed in an interactive shell on a terminal of its own: what stands in the line after TAB."""
+    import shutil
+
+    pexpect = pytest.importorskip("pexpect")
+    if not shutil.which(name):
+        pytest.skip(f"{name} is not installed: nobody typed in it")
+    (in_an_empty_folder / "mine.csv").write_text("1\n")
+    (in_an_empty_folder / "a folder").mkdir()
+    flags, tells = TELLS[name]
+    script = in_an_empty_folder / "startup"
+    script.write_text(f"{tells}\n{cli.completion(name)}\n")
+    home = {key: str(in_an_empty_folder) for key in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    environment = {**os.environ, **home, "TERM": "xterm" if name == "fish" else "dumb", "LC_ALL": "C.UTF-8"}
+    child = pexpect.spawn(name, flags, cwd=str(in_an_empty_folder), env=environment, encoding="utf-8", timeout=30, dimensions=(60, 200))
+    try:
+        child.sendline(f"source {script}")
+        child.expect("ready> ")
+        found = {}
+        for line in TYPED:
+            child.send(f"chronos-dysts {line}\t\x07")
+            child.expect("<<chronos-dysts (.*?)>>")
+            found[line] = child.match.group(1)
+    finally:
+        child.close(force=True)
+    assert found == TYPED
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

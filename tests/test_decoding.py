@@ -29,7 +29,7 @@ def test_logits_are_those_of_the_whole_model(feed_forward, tied, masked):
         mask = torch.ones(3, 17)
         mask[0, :9] = mask[2, 5:7] = 0
     decoder = T5Decoder(model, encoded, mask, samples=4, steps=40)
-    ours = torch.stack([decoder.step(tokens[:, t]) for t in range(40)], 1)
+    ours = torch.stack([decoder.step(tokens[:, t]).clone() for t in range(40)], 1)
     with torch.no_grad():
         theirs = model(encoder_outputs=(encoded.repeat_interleave(4, 0),), attention_mask=None if mask is None else mask.repeat_interleave(4, 0), decoder_input_ids=tokens).logits
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)  # logits of size 100

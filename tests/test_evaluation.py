@@ -214,6 +214,8 @@ def test_report_stands_alone_and_escapes(tmp_path, trajectories):
     assert not re.search(r'(src|href)\s*=\s*["\']?(https?:)?//', page) and "@import" not in page
     assert "1 system of the 4 evaluated here was trained on" in page and "(seen in training)" in page and "on both sides: Alpha" in page and "waves" in page
     assert "12 windows of 6 trajectories of 3 held-out flows" in page  # the trained one is left out
+    trained = write_report(tmp_path / "c.html", rows, choose_examples(forecasters, trajectories, rows, protocol, focus="parroting", n_systems=4), protocol=protocol, trained_on=["Alpha"]).read_text()
+    assert "<h3>Alpha (seen in training)</h3>" in trained and "<h3>Beta</h3>" in trained and "Alpha (seen in training)" in trained.split("System by system")[1].split("</svg>")[0]  # over its forecasts, and in the strip
     assert page.count("<svg") == 2 + 1 + 3 + 2 and list(tmp_path.rglob("*.tmp")) == []
     everything = write_report(tmp_path / "b.html", rows, protocol=protocol, trained_on=["Alpha", "Beta", "Gamma", "Delta"]).read_text()
     assert "There is no held-out system" in everything and "held-out flows" not in everything

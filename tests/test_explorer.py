@@ -62,6 +62,41 @@ def test_a_frame_on_a_kept_background_is_the_figure_drawn_anew():
     assert kept.redrawn == 1, "only the axes concerned were drawn again"
 
 
+def test_nothing_is_left_behind_where_labels_were_longer():
+    """A flow that comes to rest and moves again has wide tick labels in between."""
+    each = explorer.SystemExplorer("Lorenz")
+    for rho in (15, 32):
+        each.move(rho=rho)
+        kept = pixels(each)
+        each.canvas.changed()
+        each._react(lambda: None)
+        assert np.array_equal(kept, pixels(each)), rho
+
+
+def test_one_hand_at_a_time(monkeypatch):
+    """JupyterLab calls widgets from several threads: a canvas that two of them drew on showed labels twice."""
+    import threading
+    import time
+
+    each, busy, met = explorer.SystemExplorer("Lorenz"), [], []
+    draw = each.canvas.png
+
+    def slow():
+        met.extend(busy)
+        busy.append(threading.get_ident())
+        time.sleep(0.02)
+        frame = draw()
+        busy.pop()
+        return frame
+
+    monkeypatch.setattr(each.canvas, "png", slow)
+    hands = [threading.Thread(target=work) for work in (lambda: each._react(each._compute, each._judge), lambda: each.choose("HyperRossler"), lambda: setattr(each.azimuth, "value", 0), lambda: each.choose("Rossler"))]
+    for hand in hands: hand.start()
+    for hand in hands: hand.join(60)
+    assert not any(hand.is_alive() for hand in hands) and not met
+    assert each.system.name in ("HyperRossler", "Rossler") and set(each.sliders) == set(each.reference.parameter_names)
+
+
 @pytest.mark.parametrize("values", [[0, 1], [-1e-9, 1e-9], [5, 5], [1e6, 1e6 + 1], [-3, 700], [np.nan, 2, np.inf, 3]])
 def test_limits_hold_the_values_and_stay(values):
     limits = explorer.roomy(values, (0.0, 0.0))

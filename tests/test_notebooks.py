@@ -155,6 +155,26 @@ def test_a_second_execution_leaves_no_difference(tool, project):
     assert outputs[4] == []
 
 
+def test_stored_frames_are_small_and_the_same(tool):
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    frame = (np.add.outer(np.arange(300) // 20, np.arange(400) // 30) % 7 * 40).astype(np.uint8)
+    Image.fromarray(frame).convert("P").save(file := io.BytesIO(), format="png", compress_level=3)
+    model = {"model_name": "ImageModel", "state": {"format": "png"}, "buffers": [{"path": ["value"], "encoding": "base64", "data": base64.b64encode(file.getvalue()).decode()}]}
+    tool.small_picture(model)
+    stored = base64.b64decode(model["buffers"][0]["data"])
+    image = Image.open(io.BytesIO(stored))
+    assert model["state"]["format"] == "webp" == image.format.lower() and len(stored) < len(file.getvalue())
+    assert np.array_equal(np.asarray(image.convert("L")), frame)
+    before = dict(model["buffers"][0])
+    tool.small_picture(model)
+    assert model["buffers"][0] == before, "once"
+
+
 def test_a_notebook_that_fails_is_named_and_left_as_it_was(tool, project, capsys):
     path = project / "nbs" / "00_thing.ipynb"
     path.write_text(json.dumps(notebook("1 / 0")))

@@ -140,7 +140,8 @@ def test_constants_and_short_series():
     one = np.stack([np.sin(np.arange(200) / 3), np.full(200, 4.0)])
     answer = forecast(one, ContextParroting(), 20, context_length=80)
     assert np.allclose(answer.forecast.median[0, 1], 4) and answer.past.summary().undefined_windows[0] == 20
-    assert "did not move" in " ".join(describe(answer))
+    said = " ".join(describe(answer))
+    assert "did not move" in said and f"{answer.series.names[1]} never moved there" in said and f"columns=[{answer.series.names[0]}]" in said
     short = forecast(np.sin(np.arange(30.0)), Persistence(), 20)
     assert short.past is None and "too short for a backtest" in " ".join(describe(short))
 
@@ -190,3 +191,15 @@ def test_settings_that_make_no_sense():
     for bad, said in ((dict(data="a", context_length=1), "context_length"), (dict(data="a", n_windows=-1), "n_windows"), (dict(data="a", baselines=()), "nothing to forecast with"), (dict(data="a", modle_id="b"), "did you mean 'model_id'")):
         with pytest.raises(ValueError, match=said): ForecastConfig.from_mapping(bad)
     assert isinstance(Series(np.zeros((1, 3)), ("x",)).times_after(2), np.ndarray) and run_forecast is not None
+
+
+def test_the_verdict_counts_moments_and_says_where_they_decide_nothing():
+    """A sign test over the moments of the backtest: a sine decides, noise does not, and a draw is one."""
+    def verdict(values, forecaster, rival):
+        return " ".join(describe(forecast(values, forecaster, 16, context_length=128, rivals=[rival])))
+
+    t, rng = np.arange(1200), np.random.default_rng(0)
+    wave = np.sin(2 * np.pi * t / 25) + 0.01 * rng.normal(size=1200)
+    assert "At 20 of 20 moments parroting was closer." in verdict(wave, ContextParroting(), Persistence())
+    assert "At 20 of 20 moments parroting was closer: here it is the better choice." in verdict(wave, Persistence(), ContextParroting())
+    assert "was closer, which decides nothing." in verdict(rng.normal(size=1200), ContextParroting(), Seasonal())

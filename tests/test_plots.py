@@ -21,6 +21,8 @@ def figures():
     for dim in (1, 2, 3): yield plots.plot_portrait(X[:dim], points_per_period=20, title="t")
     yield plots.plot_portrait(np.full((3, 50), np.nan), points_per_period=20)
     yield plots.plot_fan(X[:, :100], X[:, 100:120, None] + np.arange(-2, 3), (0.1, 0.25, 0.5, 0.75, 0.9), X[:, 100:120])
+    for dim in (2, 3): yield plots.plot_flights({"a": (X[:dim], X[:dim, :100], X[:dim, 100:120], X[:dim, 101:121])}, points_per_period=20)
+    yield plots.plot_flights({name: (X, X[:, :100], X[:, 100:120], X[:, 101:121]) for name in "ab"}, points_per_period=20, valid={"a": 3, "b": 20})
     yield plots.plot_ranks({"m": X[0], "parroting": X[1], "c": X[2]})
     yield plots.plot_eigenvalues(np.exp(1j * np.arange(5)))
     yield plots.plot_embedding(X[:2].T, X[2], label="z")
@@ -51,6 +53,15 @@ def test_forecast_shows_what_it_was_given():
     figure = plots.plot_forecast(X[:, :100], X[:, 100:120], {"m": X[:, 101:121]}, context_shown=30)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[1].lines}
     assert np.array_equal(lines["context"], X[1, 70:100]) and np.array_equal(lines["truth"][1:], X[1, 100:120]) and np.array_equal(lines["m"][1:], X[1, 101:121])
+
+
+def test_flights_show_what_they_were_given():
+    figure = plots.plot_flights({"a": (X, X[:, :100], X[:, 100:120], X[:, 101:121])}, points_per_period=10, valid={"a": 20})
+    space, time = figure.axes
+    assert np.array_equal(np.array(space.lines[2].get_data_3d()), X[:, [99, *range(101, 121)]]) and np.array_equal(time.lines[2].get_ydata(), X[0, 99:120])
+    assert time.get_title(loc="left") == "a: valid for 2.0 periods or more" and time.lines[2].get_xdata()[-1] == 2
+    with pytest.raises(ValueError, match="'a': .* do not fit together"):
+        plots.plot_flights({"a": (X, X[:, :100], X[:, 100:120], X[:, 101:120])}, points_per_period=10)
 
 
 def test_a_forecast_that_runs_away_does_not_flatten_the_rest():

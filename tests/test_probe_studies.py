@@ -23,7 +23,7 @@ from chronos_dysts.store import Trajectory, write_trajectory
 from chronos_dysts.systems import get_system
 
 QUIET = Console(quiet=True)
-FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2")  # whose attention can be read
+FAMILIES = models.FAMILIES
 SIZE = dict(size="nano", d_model=32, d_kv=8, d_ff=64, num_layers=1)
 
 
@@ -35,7 +35,11 @@ def tiny(tmp_path_factory):
     for family in FAMILIES:
         more = {"n_tokens": 128} if family == "chronos-t5" else {}
         size = {key: value for key, value in SIZE.items() if key != "d_kv" or family != "chronos-dysts"}
-        made[family] = models.save(models.build(family, size, context_length=64, prediction_length=16, **more), folder / family)
+        model = models.build(family, size, context_length=64, prediction_length=16, **more)
+        if family == "chronos-dysts":  # its heads begin at zero, where nothing hangs on the layers
+            torch.manual_seed(3)
+            for head in (model.query, model.correction, model.widths): torch.nn.init.normal_(head.weight, std=0.1)
+        made[family] = models.save(model, folder / family)
     return made
 
 
@@ -164,6 +168,7 @@ def test_maps_heads_and_their_ablation(family, tiny):
     with pytest.raises(ValueError, match="switch to eager"): tokens.attention_maps(forecaster, context)
     maps = tokens.attention_maps(forecaster, context, eager=True)
     tokens_of_context = 64 if family == "chronos-t5" else 4
+    if family == "chronos-dysts": assert {w.shape for w in maps.values()} == {(8, 4, 5, 4)}, "the patches of the context, and the first of the forecast"
     assert maps and all(w.shape[0] == 8 and w.shape[-1] in (tokens_of_context, 1) and (w >= 0).all() and w.sum(-1).max() < 1 + 1e-5 for w in maps.values())
     with pytest.raises(ValueError, match="switch to eager"): tokens.attention_maps(forecaster, context)  # it is put back
     before = forecaster.forecast(context, 8).median
@@ -172,6 +177,57 @@ def test_maps_heads_and_their_ablation(family, tiny):
     assert not np.array_equal(changed, before) and np.array_equal(forecaster.forecast(context, 8).median, before)
     with pytest.raises(ValueError, match="there is no attention 'nothing'"), tokens.ablated(forecaster.model, [("nothing", 0)]): pass
     with pytest.raises(ValueError, match="has the heads 0 to"), tokens.ablated(forecaster.model, [(name, 99)]): pass
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_maps_over_channels(family, tiny):
+    forecaster, context = models.load(tiny[family], n_samples=2), np.random.default_rng(1).normal(size=(4, 3, 64)).cumsum(-1)
+    if family in ("chronos-t5", "chronos-bolt"):
+        with pytest.raises(ValueError, match="reads each coordinate by itself"): tokens.attention_maps(forecaster, context, eager=True, over="channels")
+        return
+    with pytest.raises(ValueError, match="switch to eager"): tokens.attention_maps(forecaster, context, over="channels")
+    maps = tokens.attention_maps(forecaster, context, eager=True, over="channels")
+    assert maps and {w.shape for w in maps.values()} == {(4, 5 if family == "chronos-dysts" else 4, 4, 3, 3)}
+    order = [1, 2, 0]
+    for name, w in tokens.attention_maps(forecaster, context[1:3][:, order], eager=True, over="channels").items():
+        np.testing.assert_allclose(maps[name].sum(-1), 1, atol=1e-5)
+        np.testing.assert_allclose(w, maps[name][1:3][..., order, :][..., order], atol=1e-4, err_msg="a window stands for itself, its coordinates in any order")
+    with pytest.raises(ValueError, match="axis of attention"): tokens.attention_maps(forecaster, context, eager=True, over="layers")
+
+
+def test_maps_of_our_own_family_are_those_of_the_formula(tiny):
+    forecaster = models.load(tiny["chronos-dysts"])
+    context, seen = np.random.default_rng(3).normal(size=(2, 2, 64)).cumsum(-1), {}
+    module = forecaster.model.get_submodule("layers.0.time")
+    handle = module.qkv.register_forward_hook(lambda _, args, output: seen.update(qkv=output))
+    [weights] = tokens.attention_maps(forecaster, context, eager=True).values()
+    handle.remove()
+    q, k, _ = (part.detach().numpy().reshape(4, -1, 4, 8).swapaxes(1, 2) for part in seen["qkv"].chunk(3, -1))
+    logits = q @ k.swapaxes(-1, -2) / np.sqrt(8)
+    expected = np.exp(logits - logits.max(-1, keepdims=True))
+    np.testing.assert_allclose(weights, (expected / expected.sum(-1, keepdims=True))[:, :, :5, :4], atol=1e-5)
+    with torch.no_grad(): module.qkv.weight[:64] = 0  # nothing is asked for and nothing answers: attention is even over the patches of context and forecast
+    [weights] = tokens.attention_maps(forecaster, context, eager=True).values()
+    np.testing.assert_allclose(weights, 1 / seen["qkv"].shape[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["chronos-dysts", "chronos-2"])
+def test_an_eager_model_forecasts_the_same(family, tiny):
+    forecaster, context = models.load(tiny[family]), np.random.default_rng(4).normal(size=(3, 2, 64)).cumsum(-1)
+    fast = forecaster.forecast(context, 16).quantiles
+    with tokens.eagerly(forecaster.model): slow = forecaster.forecast(context, 16).quantiles
+    np.testing.assert_allclose(slow, fast, rtol=1e-4, atol=1e-4)
+    if family == "chronos-dysts":
+        rows, groups = torch.from_numpy(context.reshape(6, 64)), torch.tensor([0, 0, 1, 1, 2, 3])
+        rows[0, :20] = torch.nan  # a patch holds nothing and is not attended to; windows of one channel have no second
+        with torch.no_grad(): fast = forecaster.model(rows, groups).quantile_preds
+        with torch.no_grad(), tokens.eagerly(forecaster.model): torch.testing.assert_close(forecaster.model(rows, groups).quantile_preds, fast, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_of_steps():
+    assert tokens.token_of(np.array([0, 15, 16, 63]), 64, 16, 4).tolist() == [0, 0, 1, 3]
+    assert tokens.token_of(np.array([0, 3, 4, 59]), 60, 16, 4).tolist() == [0, 0, 0, 3]  # the first is filled up from the left
+    assert tokens.token_of(np.arange(5), 5, 1, 5).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_an_ablated_head_writes_nothing(tiny):
@@ -228,7 +284,7 @@ def test_overlap_is_one_for_a_copy_only():
 
 
 def test_a_model_whose_attention_cannot_be_read_is_looked_at_otherwise(tiny, data_dir, tmp_path, monkeypatch):
-    def unreadable(model): raise ValueError("Model has no attention with projections q, k, v and o, so its maps cannot be read")
+    def unreadable(*_): raise ValueError("Model has no attention with projections q, k, v and o, so its maps cannot be read")
     monkeypatch.setattr(tokens, "_attentions", unreadable)
     result = tokens.run_tokens(dict(model_id=str(tiny["chronos-bolt"]), data_dir=str(data_dir), output_dir=str(tmp_path / "out"), systems=["Halvorsen"], n_trajectories=1, prediction_length=8, steps=2, n_windows=3, n_surrogates=2), QUIET)
     assert any(sentence.startswith("Attention is left out: Model has no attention") for sentence in result["summary"]) and not (tmp_path / "out" / "heads.parquet").exists()

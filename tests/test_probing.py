@@ -77,12 +77,23 @@ def test_states_are_what_the_packaged_embed_gives(trio, family):
 def test_states_of_our_own_architecture_are_those_it_gives_by_itself(trio):
     forecaster, x = trio["chronos-dysts"], np.random.default_rng(0).normal(size=(3, 2, 64)).cumsum(-1)
     inside = common.states(forecaster, x)
-    assert list(inside) == common.layers(forecaster) == ["input", "layers.0", "layers.1", "layers.2"]
+    assert list(inside) == common.layers(forecaster) == ["input", "layers.0", "layers.1", "layers.2", "norm"]
     rows = torch.from_numpy(Standardiser.of(x).apply(x).astype(np.float32)).reshape(6, 64)
     with torch.no_grad():
         own = forecaster.model(rows, torch.arange(3).repeat_interleave(2), output_hidden_states=True).hidden_states
-    for state, (name, found) in zip(own, inside.items(), strict=True): assert torch.allclose(state.reshape(found.shape), found, atol=1e-5), name
+        ahead = forecaster.model.norm(own[-1][:, 4:]).reshape(3, 2, 4, -1)
+    for state, (name, found) in zip(own, list(inside.items())[:-1], strict=True): assert found.shape == (3, 2, 4, 96) and torch.allclose(state.reshape(3, 2, 8, -1)[:, :, :4], found, atol=1e-5), name
+    assert torch.allclose(inside["norm"], ahead, atol=1e-5), "the last norm has the patches of the forecast"
+    assert [name for name in inside if common.is_ahead(forecaster, name)] == ["norm"]
+    across = common.states(forecaster, x, "layers.0.channels")["layers.0.channels"]
+    assert across.shape == (3, 2, 4, 96) and torch.allclose(common.states(forecaster, x[:, ::-1], "layers.0.channels")["layers.0.channels"], across.flip(1), atol=1e-5), "coordinates before tokens, whatever the attention is over"
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in forecaster.model.modules()), "no hook stays"
+
+
+def test_more_windows_than_a_batch_of_the_pipeline(trio):
+    x = np.random.default_rng(1).normal(size=(70, 1, 64)).cumsum(-1)
+    inside = common.states(trio["chronos-dysts"], x, ["input", "norm"])
+    for name, alone in common.states(trio["chronos-dysts"], x[-2:], ["input", "norm"]).items(): assert torch.allclose(inside[name][-2:], alone, atol=1e-4), name
 
 
 def test_an_architecture_that_nobody_knows_gives_its_states():
@@ -356,7 +367,7 @@ def test_windows_slide(trio, trajectories):
         last = common.layers(forecaster)[-1]
         inside = koopman.sliding_states(forecaster, x, 64, 16, batch_size=5)[last]
         assert inside.shape == ((600 - 64) // 16 + 1, 3 * forecaster.model.config.d_model)
-        alone = common.states(forecaster, x[None, :, 160:224], last)[last][0, :, -1].reshape(-1)
+        alone = common.states(forecaster, x[None, :, 160:224], last)[last][0, :, 0 if common.is_ahead(forecaster, last) else -1].reshape(-1)
         assert np.allclose(inside[10], alone.numpy(), atol=1e-4), family
     delayed = koopman.delay_states(x, 64, 16)
     assert np.allclose(delayed[10].reshape(3, 4), x[:, [223, 207, 191, 175]])

@@ -1,6 +1,6 @@
 """What fine-tuning on chaos costs elsewhere, and what the remedies save: the runs behind nbs/84_forgetting.ipynb, and the fine-tuned models that 82_tokens and 83_error_growth look into.
 
-    nice -n 10 python tools/forgetting.py            # eight minutes on one core; killed at any moment, it goes on
+    nice -n 10 python tools/forgetting.py            # a quarter of an hour on one core; killed at any moment, it goes on
 
 Generates a small corpus of flows with families set aside, fine-tunes the models that come with the package in several ways, measures each on the suite of `chronos_dysts.probing.forgetting` and on the flows that were set aside, and writes
 nbs/results/forgetting.json, run by run.
@@ -40,14 +40,21 @@ MODELS = {  # what differs from the common settings, for each base
 ARMS = {"plain": {}, "replay-0.1": dict(generic=0.1), "replay-0.25": dict(generic=0.25), "replay-0.5": dict(generic=0.5), "lora-2": dict(lora={"rank": 2}), "lora-8": dict(lora={"rank": 8}),
         "l2_sp-0.01": dict(l2_sp=0.01), "l2_sp-0.1": dict(l2_sp=0.1), "l2_sp-1": dict(l2_sp=1.0)}
 SAMPLES = 8  # paths of a T5
+SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm == "plain" else (0, 1) if arm == "replay-0.25" else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", "plain"): (0,), ("chronos-dysts-generic-2", "replay-0.1"): (0,), ("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
+THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1")} | {("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
+
+
+def corpus(folder, console):
+    """Half of the flows that can be made for little, three parameter sets each, families set aside; as it is where it has been made."""
+    generate(CORPUS | dict(data_dir=str(folder), systems=[name for name in catalogue() if name in affordable(catalogue())][::2]), console)
 
 
 def runs():
     """(name, base, arm, seed) of all runs, the most wanted first."""
     found = [(f"{base.rpartition('-')[2]}-{arm}-{seed}", base, arm, seed) for (base, arm), seeds in SEEDS.items() for seed in seeds]
-    return sorted(found, key=lambda run: (run[1].endswith("t5"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
+    return sorted(found, key=lambda run: (run[1].endswith("t5"), len(SEEDS[run[1], run[2]]) == 1, run[1].endswith("-2"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
 
 
 def scored(name, forecaster, datasets, flows, kept):
@@ -61,27 +68,54 @@ def scored(name, forecaster, datasets, flows, kept):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base")
+    parser.add_argument("--means", action="store_true", help="train nothing, and tell the means of the runs that there are")
     parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
     parser.add_argument("--runs", type=Path, default=Path("runs/inside"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(force_terminal=False, soft_wrap=True)
-    generate(CORPUS | dict(data_dir=str(args.corpus), systems=[name for name in catalogue() if name in affordable(catalogue())][::2]), console)
+    corpus(args.corpus, console)
     split, datasets, flows = read_manifest(args.corpus)["split"], suite(), list(open_store(args.corpus / "test"))
     families = families_of(split["test"], args.corpus)
-    record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}}
+    record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}, "means": {}}
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if all(known.get(key) == json.loads(json.dumps(record[key])) for key in ("train", "test", "common", "models", "arms", "samples")):  # what was made alike stays until it is made again
+        names = {name for name, *_ in runs()}
+        for key in ("runs", "scores", "datasets_of"): record[key] |= {name: value for name, value in known[key].items() if name.partition("-mean-")[0] in names}
+        record["means"] |= known.get("means", {})
+
+    def told(before, chaos_before, rows, chaos):
+        gains = {f"{metric}@{horizon}": [round(x, 4) for x in chaos_gain(chaos_before, chaos, families, metric, horizon)] for metric in ("mae", "smape100") for horizon in (16, 64)}
+        return {"gain": gains, "loss": {f"{row.group}/{row.score}": [round(x, 4) for x in (row.ratio, row.low, row.high)] for row in forgetting(before, rows).itertuples()}}
 
     def add(name, base, model):
         forecaster = models.forecaster(model, name, n_samples=SAMPLES)
         rows, chaos = scored(name, forecaster, datasets, flows, args.runs)
         before, chaos_before = scored(base.rpartition("-")[2], models.load(base, n_samples=SAMPLES), datasets, flows, args.runs)
-        gains = {f"{metric}@{horizon}": [round(x, 4) for x in chaos_gain(chaos_before, chaos, families, metric, horizon)] for metric in ("mae", "smape100") for horizon in (16, 64)}
-        table = forgetting(before, rows)
-        record["scores"][name] = {"gain": gains, "loss": {f"{row.group}/{row.score}": [round(x, 4) for x in (row.ratio, row.low, row.high)] for row in table.itertuples()}}
-        record["datasets_of"][name] = {row.dataset: [round(row.mase_before, 3), round(row.mase_ratio, 3), round(row.wql_ratio, 3)] for row in ratios(before, rows).itertuples()}
+        record["scores"][name] = told(before, chaos_before, rows, chaos)
+        if "-plain-" in name and "mean" not in name: record["datasets_of"][name] = {row.dataset: [round(row.mase_before, 3), round(row.mase_ratio, 3), round(row.wql_ratio, 3)] for row in ratios(before, rows).itertuples()}
+        write_json(record | environment(), RESULTS)
+
+    def means():
+        "The errors of each way to train, in the mean over its seeds."
+        for (base, arm), seeds in SEEDS.items():
+            short = base.rpartition("-")[2]
+            if args.only not in (None, short) and len(seeds) > 1: continue
+            for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
+                names = {seed: f"{short}-{arm}-{seed}{suffix}" for seed in seeds}
+                names = {seed: name for seed, name in names.items() if name in record["scores"]}  # those that are done
+                if len(names) == 1: [found] = (record["scores"][name] for name in names.values())
+                elif names and all((args.runs / f"{name}-flows.parquet").exists() for name in names.values()):
+                    (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names.values()))
+                    rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(names) for column in ("mase", "loss")})
+                    found = told(before, chaos_before, rows, chaos_before.assign(value=sum(x["value"] for _, x in after) / len(names)))
+                else: continue
+                record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(names)}
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
+        if args.means or args.only not in (None, base.rpartition("-")[2]): continue
         began = time.process_time()
         changes = {key: value for key, value in (MODELS[base] | ARMS[arm]).items() if key != "train"}
         result = train(COMMON | changes | dict(model_id=base, data_dir=str(args.corpus), output_dir=str(args.runs), run_name=name, seed=seed, train=COMMON["train"] | MODELS[base].get("train", {})), console)
@@ -89,9 +123,10 @@ def main():
         record["runs"][name] = {"loss": result.losses[-1][1]}
         add(name, base, model)
         if arm in ("plain", "replay-0.1", "replay-0.25") and base != "chronos-dysts-generic-t5":
-            for share in (0.25, 0.5, 0.75):
+            for share in SHARES:
                 add(f"{name}-mean-{share}", base, interpolated(models.load_model(base), model, share))
         console.print(f"{name}: {time.process_time() - began:.0f} s", highlight=False)
+    means()
 
 
 if __name__ == "__main__":

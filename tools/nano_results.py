@@ -59,6 +59,13 @@ def longer(forecasters, systems, folder, context):
     return evaluate(forecasters, trajectories, protocol)
 
 
+def families(forecasters, systems, folder, context):
+    """Rows of the protocol's windows up to 128 steps, for models that take long."""
+    spec = replace(PROTOCOLS["panda20"].spec, systems=tuple(systems))
+    protocol = Protocol.named("panda20", metrics=("smape100", "mae", "wql"), horizons=(64, 128), prediction_length=128, context_length=context)
+    return evaluate(forecasters, spec.store(folder / "panda20"), protocol)
+
+
 class Noisy:
     """A forecaster that sees contexts with white noise, the same for all."""
 
@@ -112,7 +119,7 @@ def main():
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--data-dir", type=Path, default=Path("corpora/panda20"))
     parser.add_argument("--parts", nargs="+", default=["windows", "contexts", "noise", "rollouts", "published"])
-    parser.add_argument("--others", nargs="*", default=[], help="name=checkpoint of further models, on the windows")
+    parser.add_argument("--others", nargs="*", default=[], help="name=checkpoint of further models, on the windows up to 128 steps")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -123,10 +130,14 @@ def main():
     simple = {"experts, untrained": models.forecaster(untrained, "experts"), "parroting": get_baseline("parroting")}
     began, result = time.process_time(), {"model": args.model, "steps": models.load_made(args.model).get("steps"), "side": args.side, "systems": list(systems), "context": args.context, "published_panda": PANDA}
     if "windows" in args.parts:
-        others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
-        rows = windows(ours | simple | others, systems, args.data_dir, args.context)
+        rows = windows(ours | simple, systems, args.data_dir, args.context)
         result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
                              "per_system": lines(rows[(rows.metric == "smape100") & (rows.horizon == 128)].groupby(["system", "forecaster"], sort=False)["value"].mean().unstack().reset_index())}
+    if args.others:
+        others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
+        rows = families(ours | simple | others, systems, args.data_dir, args.context)
+        record = lambda made: {key: made.get(key) for key in ("model_id", "size", "steps", "context_length", "prediction_length", "validation")} | {"batch": made["train"]["per_device_train_batch_size"]}
+        result["families"] = {"summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)), "made": {name: record(model.made) | {"weights": model.model.num_parameters()} for name, model in others.items()}}
     if "contexts" in args.parts:
         result["contexts"] = {"lengths": CONTEXTS, "summary": {str(length): lines(summarise(longer(ours | simple, systems, args.data_dir, length))) for length in CONTEXTS}}
     if "noise" in args.parts:

@@ -1,14 +1,14 @@
 """The trajectories and the runs behind nbs/80_embeddings.ipynb and nbs/81_koopman.ipynb: chronos-dysts probe, on every flow of the catalogue.
 
-    nice -n 10 python tools/probing_study.py model_id base     # a few minutes on one core; killed at any moment, it goes on
+    nice -n 10 python tools/probing_study.py chronos-dysts-nano                                                   # some minutes on one core; killed at any moment, it goes on
+    nice -n 10 python tools/probing_study.py runs/inside/bolt-plain-0/final --base chronos-dysts-generic-bolt      # a model and what it was fine-tuned from
 
-`model_id` was fine-tuned on flows from `base`. Writes nbs/results/embeddings_*.parquet, koopman_*.parquet and probing.json (how they were made).
+Each call looks into one model and puts it in the place of what was known of it, beside the others: nbs/results/embeddings_*.parquet and koopman_*.parquet (column `model`) and probing.json (how they were made). `--drop` takes a model out.
 """
 
 import argparse
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -16,6 +16,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 
@@ -25,11 +26,15 @@ from chronos_dysts.integration import integrate_ensemble, sample_initial_conditi
 from chronos_dysts.probing.common import families_of, family_groups
 from chronos_dysts.probing.embeddings import run_embeddings
 from chronos_dysts.probing.koopman import run_koopman
-from chronos_dysts.store import Trajectory, write_trajectory
+from chronos_dysts.store import Trajectory, write_atomically, write_json, write_trajectory
 from chronos_dysts.systems import catalogue, get_system, stream_key
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results"
 LENGTH, COUNT, SEED = 1280, 2, 0
+FLOWS = 12  # whose states are followed
+EMBEDDINGS = dict(context_length=256, n_windows=4, n_bootstrap=500)  # all models read windows of the same length
+KOOPMAN = dict(context_length=256, stride=8, rank=16, horizons=(1, 2, 8, 16))  # five steps of an operator in a period
+FILES = {"embeddings": ("probes", "cka", "map"), "koopman": ("table", "modes", "forecasts")}
 
 
 def trajectories(folder, length, count, rates, names, settle=5.0):
@@ -59,28 +64,48 @@ def one_a_family(count):
     return sorted(np.array(list(firsts.values()))[order[:count]].tolist())
 
 
+def merge(file, name, frame):
+    """Put the rows of a model (None: nothing) in the place of what is known of it."""
+    path = RESULTS / f"{file}.parquet"
+    known = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    parts = [known[known["model"] != name]] if "model" in known else []
+    parts += [] if frame is None else [frame.assign(model=name)]
+    table = pd.concat(parts, ignore_index=True).sort_values("model", kind="stable", ignore_index=True)
+    write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model_id")
-    parser.add_argument("base")
-    parser.add_argument("--folder", type=Path, default=Path("probing"))
+    parser.add_argument("--base", help="what it was fine-tuned from")
+    parser.add_argument("--folder", type=Path, default=Path("runs/probing"))
+    parser.add_argument("--only", choices=tuple(FILES), help="one of the two")
+    parser.add_argument("--drop", action="store_true", help="take the model of this name out of the results instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
     console, began = Console(force_terminal=False, soft_wrap=True), time.process_time()
-    trajectories(args.folder / "data" / "all", LENGTH, COUNT, lambda rng: float(np.exp(rng.uniform(np.log(15), np.log(100)))), catalogue())
-    trajectories(args.folder / "data" / "long", 4096, 1, lambda rng: 40.0, one_a_family(24), settle=20.0)
-    length = min(512, models.load(args.model_id).context_length)
-    common = dict(model_id=args.model_id, data_dir=str(args.folder / "data"), seed=SEED)
-    run_embeddings(common | dict(base=args.base, split="all", output_dir=str(args.folder / "embeddings"), context_length=length, n_windows=4, n_bootstrap=500), console)
-    run_koopman(common | dict(split="long", output_dir=str(args.folder / "koopman"), context_length=256, stride=4, rank=16), console)
-    for file in ("probes", "cka", "map"):
-        shutil.copyfile(args.folder / "embeddings" / f"{file}.parquet", RESULTS / f"embeddings_{file}.parquet")
-    for file in ("table", "modes", "forecasts"):
-        shutil.copyfile(args.folder / "koopman" / f"{file}.parquet", RESULTS / f"koopman_{file}.parquet")
-    made = models.load_made(args.model_id)
-    record = {"model": Path(args.model_id).parent.name if Path(args.model_id).name == "final" else Path(args.model_id).name, "base": args.base, "made": {key: made.get(key) for key in ("model_id", "steps", "seed", "context_length")}, "trained_on": made.get("systems"),
-              "embeddings": {"length": LENGTH, "trajectories": COUNT, "n_windows": 4, "context_length": length, "points_per_period": [15, 100]}, "koopman": {"flows": one_a_family(24), "context_length": 256, "stride": 4, "rank": 16}, "seed": SEED, **environment(), "seconds": round(time.process_time() - began)}
-    RESULTS.joinpath("probing.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    record = json.loads((RESULTS / "probing.json").read_text()) if (RESULTS / "probing.json").exists() else {}
+    found = record.get("models", {})
+    name = Path(args.model_id).parent.name if Path(args.model_id).name == "final" else Path(args.model_id).name
+    tables = {f"{part}_{file}": None for part, files in FILES.items() for file in files if args.only in (None, part)}
+    if args.drop:
+        found.pop(name, None)
+    else:
+        trajectories(args.folder / "data" / "all", LENGTH, COUNT, lambda rng: float(np.exp(rng.uniform(np.log(15), np.log(100)))), catalogue())
+        trajectories(args.folder / "data" / "long", 4096, 1, lambda rng: 40.0, one_a_family(FLOWS), settle=20.0)
+        common = dict(model_id=args.model_id, data_dir=str(args.folder / "data"), seed=SEED)
+        commands = {"embeddings": lambda: run_embeddings(common | EMBEDDINGS | dict(base=args.base, split="all", output_dir=str(args.folder / name / "embeddings")), console),
+                    "koopman": lambda: run_koopman(common | KOOPMAN | dict(split="long", systems=one_a_family(FLOWS), output_dir=str(args.folder / name / "koopman")), console)}
+        told = {part: command()["summary"] for part, command in commands.items() if args.only in (None, part)}
+        for key in tables:
+            part, file = key.split("_")
+            tables[key] = pd.read_parquet(args.folder / name / part / f"{file}.parquet")
+        made = models.load_made(args.model_id)
+        found[name] = {"base": args.base, "made": {key: made.get(key) for key in ("model_id", "steps", "seed", "context_length")}, "trained_on": sorted(set(made.get("systems") or ()) & set(catalogue())),
+                       "weights": sum(p.numel() for p in models.load_model(args.model_id).parameters()), "summary": found.get(name, {}).get("summary", {}) | told, "seconds": round(time.process_time() - began)}
+    for key, table in tables.items():
+        merge(key, name, table)
+    write_json({"models": dict(sorted(found.items())), "embeddings": EMBEDDINGS | {"length": LENGTH, "trajectories": COUNT, "points_per_period": [15, 100]}, "koopman": KOOPMAN | {"flows": one_a_family(FLOWS), "points_per_period": 40}, "seed": SEED, **environment()}, RESULTS / "probing.json")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-# What has another name there. PyPI's torch is conda-forge's pytorch.
-NAMES = {"torch": "pytorch"}
+# What has another name there. conda-forge's heyoka is the C++ library, its bindings are heyoka.py.
+NAMES = {"torch": "pytorch", "heyoka": "heyoka.py", "huggingface-hub": "huggingface_hub"}
 
 
 def requirements(root=ROOT):

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from .. import models
+from ..architecture import PATCH, READ
 from ..evaluation import environment
 from ..forecasting import Standardiser, check_context
 from ..models import ChronosForecaster
@@ -27,8 +28,8 @@ from ..store import locked, read_manifest, write_atomically
 from ..systems import check_name, get_system
 
 # %% auto #0
-__all__ = ['FREE', 'ProbeConfig', 'families_of', 'family_groups', 'layers', 'check_layers', 'context_tokens', 'states',
-           'random_twin', 'group_interval', 'Run', 'open_run']
+__all__ = ['FREE', 'ProbeConfig', 'families_of', 'family_groups', 'layers', 'check_layers', 'context_tokens', 'is_ahead',
+           'states', 'random_twin', 'group_interval', 'Run', 'open_run']
 
 # %% ../../nbs/79_probing.ipynb #37c14867
 FREE = ("output_dir", "device", "batch_size", "workers")
@@ -123,8 +124,8 @@ def layers(forecaster: ChronosForecaster) -> list[str]:
     "The names of the layers of the encoder, from its input to its output."
     name, blocks = _blocks(forecaster.model)
     found = ["input", *(f"{name}.{i}" for i in range(len(blocks)))]
-    last = f"{name.rpartition('.')[0]}.final_layer_norm"
-    return found + [last] * (_module(forecaster.model, last) is not None)
+    lasts = [f"{name.rpartition('.')[0]}.{norm}".lstrip(".") for norm in ("final_layer_norm", "norm")]
+    return found + [last for last in lasts if _module(forecaster.model, last) is not None][:1]
 
 
 def check_layers(forecaster: ChronosForecaster, names: str | Sequence[str] | None) -> list[str]:
@@ -140,8 +141,14 @@ def check_layers(forecaster: ChronosForecaster, names: str | Sequence[str] | Non
 def context_tokens(forecaster: ChronosForecaster, length: int) -> int | None:
     "How many tokens of the encoder stand for a context of so many steps (others are special: an end, a register, what is to be forecast); None where the family does not tell."
     if forecaster.family == "chronos-t5": return length
+    if forecaster.family == "chronos-dysts": return -(-min(length, READ) // PATCH)
     patch = forecaster.model.config.chronos_config.get("input_patch_size")
     return -(-length // patch) if patch else None
+
+
+def is_ahead(forecaster: ChronosForecaster, name: str) -> bool:
+    "Whether the tokens of a layer stand for what is to be forecast: those of the last norm of the package's own family do, which reads the future off them."
+    return forecaster.family == "chronos-dysts" and name == "norm"
 
 
 @torch.no_grad()
@@ -150,7 +157,7 @@ def states(forecaster: ChronosForecaster,
            names: str | Sequence[str] | None = None,  # of layers; None: all of `layers`
            reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,  # what is kept of the states of a layer; None: all
            ) -> dict[str, torch.Tensor]:  # (batch, dim, token, width) of each layer, or what `reduce` makes of it, on the model's device
-    """The states of the encoder at the tokens that stand for time, of windows standardised as the model was trained.
+    """The states of the encoder at the tokens that stand for the context, of windows standardised as the model was trained; of a layer that `is_ahead`, at the tokens that stand for the forecast.
 
     `reduce` is applied while the encoder runs, so that the memory of a layer's states can be used again for the next.
 
@@ -166,8 +173,9 @@ def states(forecaster: ChronosForecaster,
     def keep(name: str, state: Any) -> None:
         while not isinstance(state, torch.Tensor): state = state[0]
         if state.ndim == 3: state = state.reshape(batch, -1, *state.shape[-2:])
+        if forecaster.family == "chronos-dysts" and name.endswith(".channels"): state = state.transpose(1, 2)  # that attention has the coordinates for its tokens
         if state.ndim != 4 or len(state) != batch: raise ValueError(f"what layer {name!r} of {forecaster.name} puts out has shape {tuple(state.shape)}: no states of {batch} windows by coordinate and token")
-        state = state if count is None else state[:, :, :count]
+        state = state if count is None or is_ahead(forecaster, name) else state[:, :, :count]
         found[name] = state if reduce is None else reduce(state)
 
     for name in names:
@@ -191,6 +199,7 @@ def _encode(forecaster: ChronosForecaster, values: torch.Tensor) -> None:
         model.encoder(input_ids=tokens, attention_mask=None if observed.all() else observed.long())
     elif forecaster.family == "chronos-bolt": model.encode(context=rows)
     elif forecaster.family == "chronos-2": model.encode(context=rows, group_ids=torch.arange(batch, device=values.device).repeat_interleave(dim))
+    elif forecaster.family == "chronos-dysts": model(rows.double(), torch.arange(batch, device=values.device).repeat_interleave(dim))
     else: forecaster.embed(values)
 
 # %% ../../nbs/79_probing.ipynb #4fe290ca
@@ -233,7 +242,7 @@ def _checkpoint_stamp(model_id: str) -> Any:
 def _code_stamp(*rooms: str) -> str:
     "A digest of the code that decides the numbers."
     folder = Path(models.__file__).parent
-    names = [folder / f"{room}.py" for room in ("models", "decoding", "tokenizers", "forecasting")] + [folder / "probing" / f"{room}.py" for room in ("common", *rooms)]
+    names = [folder / f"{room}.py" for room in ("models", "architecture", "decoding", "tokenizers", "forecasting")] + [folder / "probing" / f"{room}.py" for room in ("common", *rooms)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()[:12]
 
 

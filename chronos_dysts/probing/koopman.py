@@ -16,7 +16,7 @@ import pandas as pd
 from .. import models, plots
 from ..models import ChronosForecaster
 from ..evaluation import select_stored
-from .common import ProbeConfig, check_layers, families_of, family_groups, group_interval, layers, open_run, random_twin, states
+from .common import ProbeConfig, check_layers, families_of, family_groups, group_interval, is_ahead, layers, open_run, random_twin, states
 from ..store import Trajectory
 from ..systems import check_name
 
@@ -128,7 +128,7 @@ def sliding_states(forecaster: ChronosForecaster,
                    batch_size: int | None = None,  # windows at a time; None: as many as stay in the cache
                    progress: Callable[[int], None] | None = None,  # called with the number of windows done
                    ) -> dict[str, np.ndarray]:  # (window, coordinate · width) of each layer
-    "The states at the last token of windows that slide along a trajectory; the last step of window k is step k · stride + context_length - 1."
+    "The states at the last token of windows that slide along a trajectory (of a layer that `is_ahead` at the first, which follows it); the last step of window k is step k · stride + context_length - 1."
     names, (dim, time) = check_layers(forecaster, names or layers(forecaster)[-1:]), target.shape
     starts = np.arange(0, time - context_length + 1, stride)
     if not len(starts): raise ValueError(f"a trajectory of {time} steps has no window of {context_length}: lower context_length")
@@ -136,7 +136,7 @@ def sliding_states(forecaster: ChronosForecaster,
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for k in range(0, len(starts), size):
         chunk = np.stack([target[:, start:start + context_length] for start in starts[k:k + size]])
-        for name, state in states(forecaster, chunk, names).items(): parts[name].append(state[:, :, -1].flatten(1).cpu().numpy().astype(np.float64))
+        for name, state in states(forecaster, chunk, names).items(): parts[name].append(state[:, :, 0 if is_ahead(forecaster, name) else -1].flatten(1).cpu().numpy().astype(np.float64))
         if progress: progress(min(k + size, len(starts)))
     return {name: np.concatenate(part) for name, part in parts.items()}
 
