@@ -42,6 +42,13 @@ def test_the_largest_are_the_largest(n, k):
     for ours, theirs in zip(top_k(logits, k), logits.topk(k)): assert torch.equal(ours, theirs)
 
 
+def test_equal_logits_are_as_large_as_each_other():
+    logits = torch.randint(0, 40, (30, 4096), generator=torch.Generator().manual_seed(0)).float()
+    values, tokens = top_k(logits, 50)
+    assert torch.equal(values, logits.topk(50).values) and torch.equal(logits.gather(-1, tokens), values)
+    assert all(len(set(row.tolist())) == 50 for row in tokens)
+
+
 def test_draws_follow_temperature_and_nucleus():
     logits = torch.tensor([[2.0, 1.0, 0.0, -5.0]]).expand(50_000, 4)
     u = (torch.arange(50_000) + 0.5) / 50_000
