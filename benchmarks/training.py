@@ -16,7 +16,6 @@ of the public loader is a process of its own and does not count; our thread does
 
 import argparse
 import gc
-import json
 import os
 import platform
 import statistics
@@ -38,7 +37,7 @@ from windows import public, write_store
 
 from chronos_dysts.augmentations import Mixture, RandomAffineTransform, RandomConvexCombinationTransform
 from chronos_dysts.models import FAMILIES, build, model_inputs
-from chronos_dysts.store import open_store
+from chronos_dysts.store import open_store, write_json
 from chronos_dysts.training import ChronosTrainer
 from chronos_dysts.windows import StoreSource
 
@@ -262,7 +261,7 @@ def main():
                 parser.error(f"there is no part {name!r}; there are speed, chip")
             found[name] = {"speed": speed_part, "chip": chip_part}[name](Path(folder), args)
             if args.json:  # part by part
-                args.json.write_text(json.dumps(found, indent=1) + "\n")
+                write_json(found, args.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
     python tools/seed_100_30.py --alike --workers 4 --makers 1        # on a GPU, minutes
 
 The data are those of `chronos-dysts generate experiment=seed-100-30`, the runs those of `chronos-dysts train experiment=seed-100-30` with what `ARMS` and `SETTINGS` say. The "before" are the models that come with the package, which have learnt
-generic series only. Writes nbs/results/seed_100_30.json, run by run: of each forecaster, system, metric and horizon the mean over the windows.
+generic series only. Writes nbs/results/seed_100_30.json, run by run: of each forecaster, system, metric and horizon the mean over the windows, and of each run what it was made on.
 On the CPU the T5 has a sixth of the steps of the others and half the context. With --alike all families have the same recipe, and with --steps more of it; that goes to nbs/results/seed_100_30_alike.json.
 """
 
@@ -49,6 +49,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def where() -> str:
+    """What a run is made on: a study may be begun on one machine and finished on another."""
+    return f"{torch.cuda.get_device_name() if device() == 'cuda' else environment()['hardware']}, torch {torch.__version__}"
+
+
 def composed(command: str, *overrides: str) -> dict:
     return OmegaConf.to_container(compose(command, ["experiment=seed-100-30", *overrides]), resolve=True)
 
@@ -75,7 +80,7 @@ def judged(model_id: str, corpora: Path) -> dict:
     torch.set_num_threads(1)
     began = time.process_time()
     forecaster = get_baseline(model_id) if model_id in BASELINES else models.load(model_id, device(), n_samples=SAMPLES)
-    return {"scores": scores(forecaster, test_set(corpora)), "forgetting": scores(forecaster, generic()), "judged_in": round(time.process_time() - began, 1)}
+    return {"scores": scores(forecaster, test_set(corpora)), "forgetting": scores(forecaster, generic()), "judged_in": round(time.process_time() - began, 1), "on": where()}
 
 
 def trained(settings: dict, corpora: Path) -> dict:
@@ -136,7 +141,7 @@ def main():
         if answer is None:
             console.print(f"{name}: no time left", highlight=False)
             continue
-        done["runs"][name] = answer.get("run", {}) | {"judged_in": answer["judged_in"]}
+        done["runs"][name] = answer.get("run", {}) | {key: answer[key] for key in ("judged_in", "on")}
         done["scores"][name], done["forgetting"][name] = answer["scores"], answer["forgetting"]
         write_json(done | record | environment(), results)
         console.print(f"{name}: sMAPE {sum(answer['scores']['smape100@64']) / len(answer['scores']['smape100@64']):.1f}, {time.perf_counter() - clock:.0f} s since the start", highlight=False)
