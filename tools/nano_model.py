@@ -71,16 +71,16 @@ def card():
             f"{models.load_model(PLACE).num_parameters() / 1e6:.2f} million weights over patches of time and channels that weighs and corrects them. Part of the package chronos-dysts:", "",
             "```python", "from chronos_dysts.models import load", f'forecast = load("{NAME}").forecast(context, 512)  # context (batch, channel, time), up to 2,048 steps and 16 channels', "```", "",
             "## How it was made", "",
-            f"From random weights, by `chronos-dysts discover`, `generate` and `train`, each with `experiment=nano`, the last with `train.max_steps={made['steps']}`: {made['steps']} steps of {made['train']['per_device_train_batch_size']} windows of {made['trained_with_context_length']} + {made['prediction_length']} points, "
-            f"{round(made['processor_seconds'] / 60)} minutes of one core ({made['processor']}), seed {made['seed']}.", "",
+            f"From random weights, by `chronos-dysts discover`, `generate` and `train`, each with `experiment=nano`, from which the checkpoint after {made['steps']} steps was the best: steps of {made['train']['per_device_train_batch_size']} windows of {made['trained_with_context_length']} points, or of fewer, and the {made['prediction_length']} that follow; "
+            f"{made['batches'] * made['train']['per_device_train_batch_size']:,} windows in all, which come again. {round(made['processor_seconds'] / 60)} minutes of one core ({made['processor']}), seed {made['seed']}.", "",
             f"* Data: {made['data']['trajectories']:,} trajectories of {len(made['systems'])} systems ({len(flows)} flows of the dysts catalogue with perturbed parameters and {len(made['systems']) - len(flows)} systems bred from them), 10 to 120 points a period; "
-            "six in ten windows augmented: observation noise of 1 or 5 %, one or two coordinates alone, random affine mixtures into up to 8 channels, missing values.",
+            "six in ten windows augmented: observation noise of 1 or 5 %, one or two coordinates alone, random affine mixtures into up to 10 channels, missing values.",
             f"* Split: that of `panda20`. Its twenty flows and their families are not in the data, nor are the validation flows and theirs, by which the number of steps was chosen"
             + (f" (loss {scores['loss']:.3f}, sMAPE {scores['smape100']:.1f} of 100, valid for {scores['vpt']:.0f} of 256 steps)" if scores else "") + ".",
-            f"* Trained on: {', '.join(made['systems'])}.", "", "## What it can", "", *results(), "", "## Limits", "",
+            f"* Trained on: {', '.join(flows)}, and on {len(made['systems']) - len(flows):,} bred systems, which `config.json` names.", "", "## What it can", "", *results(), "", "## Limits", "",
             "* It is made for trajectories of deterministic systems. On trends, seasons and noise it has learnt nothing; for those take a Chronos model.",
             "* The regressed maps are products of coordinates: flows with polynomial equations, seen without noise in all their coordinates, are where it is best. With a few per cent of observation noise, or few points a period, its forecasts are those of its analogues.",
-            "* Half an hour on one core, and a hundred systems, are little: by the validation families it had stopped improving after a third of it. The numbers say what it gained over its untrained experts, and where that is nothing.",
+            "* By the validation families it stopped improving after some hundred steps, on ten times as many systems as the model before it: what a judge of these experts can learn, a judge of half a million weights learns soon. The numbers say what it gained over its untrained experts, and where that is nothing.",
             "* Beyond 256 steps it goes on from its own median, which comes to rest where nothing can be told any more; `rollout=\"greedy\"` follows one expert instead, and `rollout=\"samples\"` draws paths.",
             "* At most 2,048 steps and 16 channels; a context that has missing values is taken by `predict_quantiles` and by the model, not by `forecast`.", ""]
     write_atomically(PLACE / "README.md", lambda path: path.write_text("\n".join(text)))
