@@ -80,7 +80,7 @@ def card():
             f"* Trained on: {', '.join(flows)}, and on {len(made['systems']) - len(flows):,} bred systems, which `config.json` names.", "", "## What it can", "", *results(), "", "## Limits", "",
             "* It is made for trajectories of deterministic systems. On trends, seasons and noise it has learnt nothing; for those take a Chronos model.",
             "* The regressed maps are products of coordinates: flows with polynomial equations, seen without noise in all their coordinates, are where it is best. With a few per cent of observation noise, or few points a period, its forecasts are those of its analogues.",
-            "* By the validation families it stopped improving after some hundred steps, on ten times as many systems as the model before it: what a judge of these experts can learn, a judge of half a million weights learns soon. The numbers say what it gained over its untrained experts, and where that is nothing.",
+            "* By the validation families it stopped improving after some hundred steps: what there is to learn about these experts, half a million weights learn soon. The numbers say what it gained over its untrained experts, and where that is nothing.",
             "* Beyond 256 steps it goes on from its own median, which comes to rest where nothing can be told any more; `rollout=\"greedy\"` follows one expert instead, and `rollout=\"samples\"` draws paths.",
             "* At most 2,048 steps and 16 channels; a context that has missing values is taken by `predict_quantiles` and by the model, not by `forecast`.", ""]
     write_atomically(PLACE / "README.md", lambda path: path.write_text("\n".join(text)))
