@@ -136,6 +136,8 @@ class MeanScaleBins(Tokenizer):
         super().__init__(low_limit, high_limit, n_tokens, n_special_tokens, pad_token_id, eos_token_id, use_eos_token)
         self.centers = torch.linspace(low_limit, high_limit, n_tokens - n_special_tokens - 1)
         self.boundaries = torch.cat([torch.tensor([-1e20]), (self.centers[1:] + self.centers[:-1]) / 2, torch.tensor([1e20])])
+        # Where a bin is but a few roundings wide, its number cannot be computed
+        self._even = float(self.centers[1:].sub(self.centers[:-1]).min()) > 16 * torch.finfo(torch.float32).eps * float(self.centers.abs().max())
 
     def scale(self, context: torch.Tensor) -> torch.Tensor:
         "Mean absolute value of the observed part of contexts `(…, time)`, `(…)`; 1 where that is zero or nothing is observed."
@@ -158,8 +160,9 @@ class MeanScaleBins(Tokenizer):
     def _bucket(self, x: torch.Tensor) -> torch.Tensor:
         """The number of boundaries at or below each value: `torch.bucketize(x, self.boundaries, right=True)`, some ten times as fast.
 
-        The bins are even, so the number is known by arithmetic to less than half a bin: half a bin less, it is right or one too small, and a look at one boundary says which.
+        The bins are even, so, unless they are too narrow for float32, the number is known by arithmetic to less than half a bin: half a bin less, it is right or one too small, and a look at one boundary says which.
         """
+        if not self._even: return torch.bucketize(x, self.boundaries, right=True)
         last = len(self.boundaries) - 1
         width = (self.centers[-1] - self.centers[0]) / (len(self.centers) - 1)
         guess = ((x - self.boundaries[1]) / width).add_(1.5).clamp_(0, last).nan_to_num_(1).int()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from chronos import ChronosConfig
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chronos_dysts.tokenizers import TOKENIZERS, MeanScaleBins, QuantileBins, StandardisedBins, TwoLevelCode, make_tokenizer, tokenizer_of
@@ -30,6 +30,7 @@ def test_the_same_tokens_as_the_packaged_tokenizer(seed, exponent, missing, n_to
 
 
 @given(n_tokens=st.integers(5, 5000), low=st.floats(-100, 99), width=st.floats(0.1, 100))
+@example(n_tokens=4443, low=64.0, width=0.1015625)  # bins of three roundings of float32
 def test_values_on_the_edges_of_bins_fall_where_bucketize_puts_them(n_tokens, low, width):
     bins = MeanScaleBins(low, low + width, n_tokens)
     edges = torch.cat([bins.boundaries, bins.centers, torch.tensor([0.0, torch.inf, -torch.inf, 1e30, -1e30])])
