@@ -137,7 +137,7 @@ class MeanScaleBins(Tokenizer):
         self.centers = torch.linspace(low_limit, high_limit, n_tokens - n_special_tokens - 1)
         self.boundaries = torch.cat([torch.tensor([-1e20]), (self.centers[1:] + self.centers[:-1]) / 2, torch.tensor([1e20])])
         # Where a bin is but a few roundings wide, its number cannot be computed
-        self._even = float(self.centers[1:].sub(self.centers[:-1]).min()) > 16 * torch.finfo(torch.float32).eps * float(self.centers.abs().max())
+        self._even = (high_limit - low_limit) / max(len(self.centers) - 1, 1) > 16 * torch.finfo(torch.float32).eps * max(abs(low_limit), abs(high_limit))
 
     def scale(self, context: torch.Tensor) -> torch.Tensor:
         "Mean absolute value of the observed part of contexts `(…, time)`, `(…)`; 1 where that is zero or nothing is observed."
