@@ -32,7 +32,7 @@ from .attractors import validate
 from .integration import Ensemble, integrate_ensemble, rough_tolerance, sample_initial_conditions
 from .lyapunov import reference_exponents
 from .skew import Coupling, draw_pairs
-from .store import (LOCK, MANIFEST, OWNER, PIECES, Trajectory, checksum, locked, progress_of, read_record,
+from .store import (LOCK, MANIFEST, OWNER, PIECES, StoreConfig, Trajectory, checksum, locked, progress_of, read_record,
                                  read_trajectories, samples_of, shard_name, shard_rows, write_atomically, write_record,
                                  write_trajectory)
 from .systems import PANDA20, Split, System, catalogue, check_name, delay_systems, get_system, perturb_parameters, split_systems, stream_key
@@ -937,18 +937,16 @@ def _reproduce_system(data_dir: Path, config: Mapping, certified: Mapping) -> Sy
 
 
 @dataclass(frozen=True)
-class CertifyConfig:
+class CertifyConfig(StoreConfig):
     """The keys of `chronos-dysts certify`: the data set, which of its sets, and the file that is written."""
-    data_dir: str = "data"
     split: Sequence[str] | None = None
     output: str = "certificates.parquet"
 
 
 @dataclass(frozen=True)
-class ReproduceConfig:
+class ReproduceConfig(StoreConfig):
     """The keys of `chronos-dysts reproduce`: the file that `certify` wrote, where the data set goes, and how many processes make it."""
     certificates: str = "certificates.parquet"
-    data_dir: str = "data"
     workers: int = 2
 
     def __post_init__(self):
@@ -958,7 +956,7 @@ class ReproduceConfig:
 
 def run_certify(config: Mapping, console: Console | None = None) -> Path:
     """`certify`, with a line about it."""
-    config = CertifyConfig(**config)
+    config = CertifyConfig.from_mapping(config)
     path = certify(config.data_dir, config.output, config.split)
     if console is not None:
         console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB.", highlight=False)
@@ -967,7 +965,7 @@ def run_certify(config: Mapping, console: Console | None = None) -> Path:
 
 def run_reproduce(config: Mapping, console: Console | None = None) -> list[SystemReport]:
     """`reproduce`, as the command."""
-    config = ReproduceConfig(**config)
+    config = ReproduceConfig.from_mapping(config)
     if not Path(config.certificates).is_file():
         raise FileNotFoundError(f"there is no file {config.certificates}: chronos-dysts certify output={config.certificates} writes one of a data set")
     return reproduce(config.certificates, config.data_dir, config.workers, console)
