@@ -185,13 +185,14 @@ class ChronosTrainer(Trainer):
 
     def _arguments_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         "The arguments of the model for the micro-batch at work; where batches come again they are kept, with what the experts of a chronos-dysts say to it."
+        make = lambda: inputs.get(READY) or model_inputs(self.model, inputs, self.bins)
+        if not self.batches: return make()
         number = int(self.batch["number"])
-        if number in self.kept: return self.kept[number][1]
-        there = inputs.get(READY) or model_inputs(self.model, inputs, self.bins)
-        if self.batches:
+        if number not in self.kept:
+            there = make()
             if isinstance(self.model, DystsModel): there["opinions"] = self.model.listen(there["context"], there["group_ids"], there["future_target"])
             self.kept[number] = self.batch, there
-        return there
+        return self.kept[number][1]
 
     def _not_finite(self, loss: float) -> None:
         "Save what can be looked into, and raise."
