@@ -4,11 +4,12 @@
     nice -n 10 python tools/nano_results.py --model runs/nano/final --side validation   # while choosing: the validation families instead
 
 One run on the twenty flows of `panda20`: windows of its protocol (errors at horizons of 64 … 512 steps, valid prediction time in Lyapunov times), the same windows seen with noise, contexts of 128 to 2,048 steps, rollouts of 4,096 steps (D_stsp and D_H, beside the floor of another trajectory of the
-same flow), and the published test series of dysts beside the published NBEATS. Medians over systems with bootstrap intervals, and paired comparisons with parroting on the same windows.
+same flow), and the published test series of dysts beside the published NBEATS. Parts that a call does not ask for stay as they are, as long as the model is the same. Medians over systems with bootstrap intervals, and paired comparisons with parroting on the same windows.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import platform
 import time
@@ -128,7 +129,11 @@ def main():
     untrained = models.build("chronos-dysts", {"num_layers": 0}, context_length=models.lengths(model)[0], prediction_length=models.lengths(model)[1])
     ours = {"nano": models.forecaster(model, "nano")}
     simple = {"experts, untrained": models.forecaster(untrained, "experts"), "parroting": get_baseline("parroting")}
-    began, result = time.process_time(), {"model": args.model, "steps": models.load_made(args.model).get("steps"), "side": args.side, "systems": list(systems), "context": args.context, "published_panda": PANDA}
+    output = args.output or (ROOT / "nbs" / "results" / "nano.json" if args.side == "test" else None)
+    kept = json.loads(output.read_text()) if output and output.exists() else {}
+    steps = models.load_made(args.model).get("steps")
+    if kept.get("steps") != steps: kept = {}
+    began, result = time.process_time(), kept | {"model": args.model, "steps": steps, "side": args.side, "systems": list(systems), "context": args.context, "published_panda": PANDA}
     if "windows" in args.parts:
         rows = windows(ours | simple, systems, args.data_dir, args.context)
         result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
@@ -137,7 +142,9 @@ def main():
         others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
         rows = families(ours | simple | others, systems, args.data_dir, args.context)
         record = lambda made: {key: made.get(key) for key in ("model_id", "size", "steps", "context_length", "prediction_length", "validation")} | {"batch": made["train"]["per_device_train_batch_size"]}
-        result["families"] = {"summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)), "made": {name: record(model.made) | {"weights": model.model.num_parameters()} for name, model in others.items()}}
+        spent = lambda path: json.loads((Path(path).parent / "seconds.json").read_text())["seconds"]  # of one core, as tools/nano_families.py writes it
+        result["families"] = {"summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)), "processor": processor(),
+                              "made": {name: record(model.made) | {"weights": model.model.num_parameters(), "processor_seconds": spent(path)} for (name, path), model in zip((other.split("=") for other in args.others), others.values())}}
     if "contexts" in args.parts:
         result["contexts"] = {"lengths": CONTEXTS, "summary": {str(length): lines(summarise(longer(ours | simple, systems, args.data_dir, length))) for length in CONTEXTS}}
     if "noise" in args.parts:
@@ -148,7 +155,7 @@ def main():
         result["rollouts"] = {"steps": ROLLOUT, "seed": ROLLOUT_SEED, "trajectories": 2, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows))}
     if "published" in args.parts: result["published"] = published(ours | simple, list(systems))
     result |= {"processor": processor(), "seconds": round(time.process_time() - began), "python": platform.python_version(), "versions": models.versions() | {"dysts": version("dysts")}}
-    if args.output or args.side == "test": write_json(result, args.output or ROOT / "nbs" / "results" / "nano.json")
+    if output: write_json(result, output)
     for part in ("windows", "noise", "rollouts"):
         for line in result.get(part, {}).get("summary", []):
             print(part, *(line[key] for key in ("metric", "horizon", "forecaster", "median", "low", "high")))
