@@ -91,7 +91,7 @@ notebooks: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(PY) benchmarks/run.py $(ARGS)
-	@for name in windows baselines metrics generation discovery forecasting evaluation explorer probing nano; do echo; echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
+	@for name in windows training baselines metrics generation discovery forecasting evaluation explorer probing nano; do echo; echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
 
 wheel: $(VENV)/.dev
 	@$(PY) -m build --wheel --no-isolation --outdir dist .

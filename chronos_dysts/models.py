@@ -17,7 +17,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import partial
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -165,31 +165,38 @@ def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
     # It does not, and its gradients would grow with the steps of accumulation and with the number of processes.
     model.accepts_loss_kwargs = False
     if isinstance(model, Chronos2Model):
-        model.encoder._construct_and_invert_group_time_mask = _Groups
+        model.encoder._construct_and_invert_group_time_mask = partial(_Groups, model.encoder)
         for block in model.encoder.block: block.layer[1].__class__ = _AttentionInGroups
     return model
 
 
+@torch.compiler.disable  # the sizes depend on the data: a compiled model breaks off here, once before all its layers
+def _slots(group_ids: torch.Tensor) -> tuple[int, int, torch.Tensor, torch.Tensor]:
+    "Of the group ids of rows: groups, rows of the largest, the slot of each row, and the row of each slot (group by group, empty ones have the first row)."
+    _, group, counts = group_ids.unique(return_inverse=True, return_counts=True)
+    groups, size, order = len(counts), int(counts.max()), group.argsort(stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[group[order]]
+    slot = group * size + place
+    return groups, size, slot, torch.zeros(groups * size, dtype=torch.long, device=slot.device).index_put_((slot,), torch.arange(len(slot), device=slot.device))
+
+
 class _Groups:
-    "The groups of a batch in the place of the mask `(time, 1, rows, rows)` that says who is with whom; made by Chronos-2's encoder, read by `_AttentionInGroups`."
+    """The groups of a batch in the place of the mask `(time, 1, rows, rows)` that says who is with whom; made by Chronos-2's encoder, read by `_AttentionInGroups`.
 
-    def __init__(self, *arguments: Any): self.arguments = arguments  # group_ids (rows,), attention_mask (rows, time), floating_type
+    While the encoder trains, `apart` is groups, rows of the largest, slots and rows of `_slots`, and the mask of the slots `(groups · time, 1, 1, size)`; else it is None."""
 
-    @cached_property
-    def dense(self) -> torch.Tensor: return Chronos2Encoder._construct_and_invert_group_time_mask(*self.arguments)
-
-    @cached_property
-    def apart(self) -> tuple[int, int, torch.Tensor, torch.Tensor, torch.Tensor]:
-        "Groups, rows of the largest, the slot of each row, the row of each slot (group by group, empty ones have the first row), and the mask of the slots `(groups · time, 1, 1, size)`."
-        group_ids, attention_mask, dtype = self.arguments
-        _, group, counts = group_ids.unique(return_inverse=True, return_counts=True)
-        groups, size, order = len(counts), int(counts.max()), group.argsort(stable=True)
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[group[order]]
-        slot = group * size + place
-        row = torch.zeros(groups * size, dtype=torch.long, device=slot.device).index_put_((slot,), torch.arange(len(slot), device=slot.device))
+    def __init__(self, encoder: Chronos2Encoder, *arguments: Any):  # group_ids (rows,), attention_mask (rows, time), floating_type
+        self.arguments, self.apart, (group_ids, attention_mask, dtype) = arguments, None, arguments
+        self.dense = None if encoder.training else self.whole()
+        if not encoder.training: return
+        groups, size, slot, row = _slots(group_ids)
         seen = torch.zeros(groups * size, attention_mask.shape[1], dtype=dtype, device=slot.device).index_put_((slot,), attention_mask.to(dtype))
-        return groups, size, slot, row, ((1.0 - seen) * torch.finfo(dtype).min).view(groups, size, -1).transpose(1, 2).reshape(-1, 1, 1, size)
+        self.apart = groups, size, slot, row, ((1.0 - seen) * torch.finfo(dtype).min).view(groups, size, -1).transpose(1, 2).reshape(-1, 1, 1, size)
+
+    def whole(self) -> torch.Tensor:
+        "The mask of the packaged model."
+        return Chronos2Encoder._construct_and_invert_group_time_mask(*self.arguments)
 
 
 class _AttentionInGroups(GroupSelfAttention):
@@ -197,7 +204,7 @@ class _AttentionInGroups(GroupSelfAttention):
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: _Groups, output_attentions: bool = False) -> AttentionOutput:
         # Forecasts stay those of the packaged model to the last bit
-        if output_attentions or not self.training: return super().forward(hidden_states, attention_mask.dense, output_attentions)
+        if output_attentions or attention_mask.apart is None: return super().forward(hidden_states, attention_mask.whole() if attention_mask.dense is None else attention_mask.dense, output_attentions)
         (groups, size, slot, row, mask), (_, time, width) = attention_mask.apart, hidden_states.shape
         together = self.layer_norm(hidden_states)[row].view(groups, size, time, width).transpose(1, 2).reshape(groups * time, size, width)
         answer = self.self_attention(together, mask=mask)[0].view(groups, time, size, width).transpose(1, 2).reshape(groups * size, time, width)

@@ -145,9 +145,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(family, data_dir, tmp
     assert equal(weights(whole.directory), weights(again.directory)) and whole.losses == again.losses
 
 
-def test_killed(data_dir, tmp_path):
+@pytest.mark.parametrize("family", [family if family == "chronos-bolt" else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES])
+def test_killed(family, data_dir, tmp_path):
     "kill -9 in the middle of a run in a process of its own, and the same command again."
-    config = configuration(data_dir, tmp_path, name="killed", train=dict(max_steps=100, save_steps=5, logging_steps=100))
+    config = configuration(data_dir, tmp_path, family, "killed", size=size_of(family, dropout_rate=0.2), average=0.9, train=dict(max_steps=100, save_steps=5, logging_steps=100))
     code = textwrap.dedent(f"""
         from chronos_dysts.training import train
         train({config!r})""")

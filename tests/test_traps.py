@@ -1,6 +1,10 @@
 """One test for each of the fourteen traps of chronos-forecasting and transformers that this package has to avoid; each fails when its guard is taken away."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from chronos import BaseChronosPipeline
 from chronos.chronos2 import Chronos2Model
 from rich.console import Console
 from safetensors.torch import load_file
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from chronos_dysts import models, training
 from chronos_dysts.store import Trajectory, open_store, write_trajectory
@@ -55,7 +59,10 @@ def test_1_gradients_do_not_grow_with_accumulation(data, tmp_path):
         state = json.loads((tmp_path / name / "checkpoint-1" / "trainer_state.json").read_text())
         norms.append(next(entry["grad_norm"] for entry in state["log_history"] if "grad_norm" in entry))
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
-    assert tiny("chronos-t5").accepts_loss_kwargs is False
+    assert (model := tiny("chronos-t5")).accepts_loss_kwargs is False  # for whoever trains it with a Trainer of transformers
+    del model.accepts_loss_kwargs
+    args = TrainingArguments(output_dir=str(tmp_path), max_steps=1, report_to=[], disable_tqdm=True, use_cpu=True)
+    assert Trainer(model=model, args=args).model_accepts_loss_kwargs is True and ChronosTrainer(model, args, None, {}).model_accepts_loss_kwargs is False
 
 
 def test_2_ranks_have_different_batches_that_make_up_the_whole(data):
@@ -189,7 +196,7 @@ def test_13_one_process_uses_one_gpu(monkeypatch, data, tmp_path):
 
 def test_14_group_attention_stays_inside_the_groups(monkeypatch):
     "The same numbers and gradients as the packaged model, whatever the sizes of the groups, their order and what is missing; without products between groups."
-    ours = tiny("chronos-2", dropout_rate=0.0).train()
+    ours = tiny("chronos-2", dropout_rate=0.0, num_layers=2).train()  # what a group has said at an earlier time counts from the second layer on
     packaged = Chronos2Model(ours.config).train()
     packaged.load_state_dict(ours.state_dict())
     random = torch.Generator().manual_seed(0)
@@ -209,3 +216,65 @@ def test_14_group_attention_stays_inside_the_groups(monkeypatch):
     with torch.no_grad(): assert torch.equal(*(model.eval()(context=context, group_ids=groups).quantile_preds for model in (ours, packaged)))  # forecasts, to the last bit
     weights = ours(context=context, group_ids=groups, num_output_patches=1, output_attentions=True).enc_group_self_attn_weights[0]
     assert weights.shape[-2:] == (10, 10)  # who asks for attention weights gets them as packaged
+
+
+def test_14_a_compiled_model_has_all_its_layers_in_one_graph():
+    "The sizes of the groups depend on the data, and what depends on them is found out before the layers: the number of graphs does not grow with theirs."
+    pieces = {}
+    for layers in (1, 3):
+        model = tiny("chronos-2", dropout_rate=0.0, num_layers=layers).train()
+        random = torch.Generator().manual_seed(0)
+        inputs = dict(context=torch.randn(8, 32, generator=random), future_target=torch.randn(8, 16, generator=random), group_ids=torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]), num_output_patches=1)
+        torch.compiler.reset()
+        seen = []
+        backend = lambda graph, example: seen.append(sum(node.target is torch.nn.functional.scaled_dot_product_attention for node in graph.graph.nodes)) or graph.forward
+        compiled, plain = torch.compile(model, backend=backend)(**inputs), model(**inputs)
+        torch.testing.assert_close(compiled.quantile_preds, plain.quantile_preds)
+        assert max(seen) == sum(seen) == 2 * layers  # over time and over the group
+        pieces[layers] = len(seen)
+    assert pieces[1] == pieces[3]
+
+
+GUARDS = [  # the number of a trap; in which module the guard against it stands; the guard; and what is there without it
+    (1, "models", "    model.accepts_loss_kwargs = False\n", ""),
+    (1, "training", "        self.model_accepts_loss_kwargs = False\n", ""),
+    (2, "windows", "step * world_size + rank)\n        rows", "step)\n        rows"),
+    (3, "training", "trainer.args.process_index, trainer.args.world_size)", "0, 1)"),
+    (3, "training", "        return self.loader\n", "        return self.accelerator.prepare(DataLoader(type('Windows', (torch.utils.data.IterableDataset,), dict(__iter__=lambda _: iter(self.loader)))(), batch_size=None))\n"),
+    (4, "windows", "SeedSequence(self.seed, spawn_key=(*key, number))", "SeedSequence(0, spawn_key=(*key, number))"),
+    (4, "windows", "[store[i] for i in range(len(store))]", "[store[i] for i in range(len(store)) if i == 0 or store.paths[i] != store.paths[i - 1]]"),  # a file gives one
+    (5, "models", "tie_word_embeddings=True", "tie_word_embeddings=False"),
+    (6, "models", "if family is not None and check_family(family) != found:", "if False:"),
+    (6, "models", "if not found[family] or architecture != _CLASSES[family].__name__:", "if False:"),
+    (7, "tokenizers", "        self.to(x.device)\n", ""),
+    (7, "models", 'if rollout == "median": past =', "if True: past ="),
+    (8, "models", "// (x.shape[1] * self._rows(prediction_length))", "// x.shape[1]"),
+    (9, "training", "models.save(merged(model), directory,", "models.save(model, directory,"),
+    (9, "models", 'if (path / "adapter_config.json").is_file() and not', "if False and not"),
+    (10, "training", "ignore_data_skip=True", "ignore_data_skip=False"),
+    (10, "training", "trainer.state.global_step * trainer.args.gradient_accumulation_steps)", "0)"),
+    (11, "models", "dtype=torch.float32, use_safetensors=True", 'dtype="auto", use_safetensors=True'),
+    (12, "models", "mask = {} if observed.all() else", "mask ="),
+    (12, "models", '"num_output_patches": patches}', '"num_output_patches": patches, "future_covariates": torch.full_like(target, torch.nan)}'),
+    (13, "training", "    args._n_gpu = min(args.n_gpu, 1)\n", ""),
+    (13, "training", "if args.world_size != processes:", "if False:"),
+    (14, "models", "    if isinstance(model, Chronos2Model):\n", "    if False:\n"),
+    (14, "models", "(groups, size, slot, row, mask), (_, time, width) = attention_mask.apart,", "(groups, size, slot, row), mask, (_, time, width) = _slots(attention_mask.arguments[0]), attention_mask.apart[4],"),  # found out in each layer
+    (14, "models", "index_put_((slot,), attention_mask.to(dtype))", "index_put_((slot,), torch.ones_like(attention_mask, dtype=dtype))"),  # what is missing is seen
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trap, module, guard, without", GUARDS, ids=[f"{trap}-{i}" for i, (trap, *_) in enumerate(GUARDS)])
+def test_without_its_guard_a_test_fails(trap, module, guard, without, root, tmp_path):
+    "In a copy of the package from which one guard is taken."
+    shutil.copytree(root / "chronos_dysts", tmp_path / "chronos_dysts", ignore=shutil.ignore_patterns("__pycache__", "data"))
+    (tmp_path / "chronos_dysts" / "data").symlink_to(root / "chronos_dysts" / "data")
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_traps.py"): shutil.copy(root / name, tmp_path)
+    path = tmp_path / "chronos_dysts" / f"{module}.py"
+    whole = path.read_text()
+    assert whole.count(guard) == 1, f"the guard of trap {trap} is no longer written like this in {module}: mend GUARDS"
+    path.write_text(whole.replace(guard, without))
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", "-k", f"test_{trap}_", "test_traps.py"],
+                          cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1 and "1 failed" in done.stdout and "error" not in done.stdout.splitlines()[-1], done.stdout[-3000:] + done.stderr[-2000:]

@@ -3,10 +3,12 @@
     nice -n 10 python tools/seed_100_30.py            # twenty minutes on one core; killed at any moment, it goes on
     nice -n 10 python tools/seed_100_30.py --models chronos-dysts-generic-bolt
     python tools/seed_100_30.py --alike --workers 4 --makers 1        # on a GPU, minutes
+    python tools/seed_100_30.py --alike --arms defaults               # nothing but the defaults of chronos-dysts train: the T5 four minutes a run, the others one or less
 
 The data are those of `chronos-dysts generate experiment=seed-100-30`, the runs those of `chronos-dysts train experiment=seed-100-30` with what `ARMS` and `SETTINGS` say. The "before" are the models that come with the package, which have learnt
 generic series only. Writes nbs/results/seed_100_30.json, run by run: of each forecaster, system, metric and horizon the mean over the windows, and of each run what it was made on.
 On the CPU the T5 has a sixth of the steps of the others and half the context. With --alike all families have the same recipe, and with --steps more of it; that goes to nbs/results/seed_100_30_alike.json.
+There the arm `defaults` is the bare command, `chronos-dysts train model_id=… data_dir=…`: all that is in the training set, and no setting of the experiment.
 """
 
 import argparse
@@ -36,6 +38,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results"
 SEEDS = (0, 1, 2)
 TRANSFORMS = "augment.transforms=[RandomAffineTransform,RandomConvexCombinationTransform,RandomTakensEmbedding]"
 ARMS = {"plain": [], "augmented": [TRANSFORMS], "skew": [TRANSFORMS], "longer": ["train.max_steps=400", "train.save_steps=100", "validation.every=100"]}  # longer: plain, for the T5, which has had a sixth of the steps of the others
+ALIKE = ("plain", "augmented", "skew", "defaults")  # the arms of --alike
 SETTINGS = {
     "chronos-dysts-generic-bolt": [],
     "chronos-dysts-generic-2": ["train.per_device_train_batch_size=16"],  # windows of about three coordinates
@@ -54,8 +57,8 @@ def where() -> str:
     return f"{torch.cuda.get_device_name() if device() == 'cuda' else environment()['hardware']}, torch {torch.__version__}"
 
 
-def composed(command: str, *overrides: str) -> dict:
-    return OmegaConf.to_container(compose(command, ["experiment=seed-100-30", *overrides]), resolve=True)
+def composed(command: str, *overrides: str, experiment: bool = True) -> dict:
+    return OmegaConf.to_container(compose(command, [*(["experiment=seed-100-30"] if experiment else []), *overrides]), resolve=True)
 
 
 def scores(forecaster, trajectories) -> dict[str, list[float]]:
@@ -99,7 +102,7 @@ def main():
     parser.add_argument("--runs", type=Path, default=Path("runs/seed-100-30"))
     parser.add_argument("--results", type=Path)
     parser.add_argument("--models", nargs="*", default=list(SETTINGS), help=f"of {', '.join(SETTINGS)}")
-    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--arms", nargs="*", help=f"of {', '.join(ARMS)}; with --alike of {', '.join(ALIKE)}")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--alike", action="store_true", help="the same recipe for all families")
     parser.add_argument("--steps", type=int, help="with --alike: other than the recipe's")
@@ -109,6 +112,9 @@ def main():
     args = parser.parse_args()
     if args.steps and not args.alike:
         parser.error("--steps goes with --alike")
+    known = tuple(ARMS) if not args.alike else ALIKE[:-1] if args.steps else ALIKE
+    if wrong := set(args.arms or ()) - set(known):
+        parser.error(f"there is no arm {', '.join(sorted(wrong))}; there are {', '.join(known)}")
     torch.set_num_threads(1)
     console, clock, results = Console(force_terminal=False, soft_wrap=True), time.perf_counter(), args.results or RESULTS / ("seed_100_30_alike.json" if args.alike else "seed_100_30.json")
     if not args.as_they_are:
@@ -118,17 +124,20 @@ def main():
     test = test_set(args.corpora)
     done = json.loads(results.read_text()) if results.exists() else {"runs": {}, "scores": {}, "forgetting": {}}
     record = {"flows": flows, "pairs": sorted(set(trained_on) - set(flows)), "test": sorted({t.system for t in test}), "generic": sorted({t.system for t in generic()}), "trajectories": {"train": len(open_store(args.corpora / "train")), "test": len(test)},
-              "protocol": {"context_length": PROTOCOL.context_length, "prediction_length": PROTOCOL.prediction_length, "n_windows": PROTOCOL.n_windows, "samples": SAMPLES, "seed": PROTOCOL.seed},
-              "device": torch.cuda.get_device_name() if device() == "cuda" else "no GPU"}
+              "protocol": {"context_length": PROTOCOL.context_length, "prediction_length": PROTOCOL.prediction_length, "n_windows": PROTOCOL.n_windows, "samples": SAMPLES, "seed": PROTOCOL.seed}}
     jobs: dict[str, tuple] = {name: (judged, name, args.corpora) for name in BASELINES if name not in done["runs"]}
     for seed in args.seeds:
         for base in args.models:
             short = base.rpartition("-")[2]
             if short not in done["runs"]:
                 jobs[short] = judged, base, args.corpora
-            for arm in args.arms:
+            for arm in args.arms or known:
                 name = f"{short}-{arm}{f'@{args.steps}' if args.steps else ''}-{seed}"
-                if name in done["runs"] or (arm == "longer" and (short != "t5" or args.alike)):
+                if name in done["runs"] or (arm == "longer" and short != "t5"):
+                    continue
+                run = f"model_id={base}", f"data_dir={args.corpora}", f"output_dir={args.runs}", f"run_name={name.replace('@', '-of-')}", f"seed={seed}"
+                if arm == "defaults":
+                    jobs[name] = trained, composed("train", *run, experiment=False), args.corpora
                     continue
                 own = SETTINGS[base] if not args.alike or short != "t5" else ["validation.samples=4"]
                 if args.steps:
@@ -136,7 +145,7 @@ def main():
                 if args.makers:
                     own = [*own, f"train.dataloader_num_workers={args.makers}"]
                 chosen = [] if arm == "skew" else ["systems=[" + ",".join(flows) + "]"]
-                jobs[name] = trained, composed("train", f"model_id={base}", f"data_dir={args.corpora}", f"output_dir={args.runs}", f"run_name={name.replace('@', '-of-')}", f"seed={seed}", *own, *ARMS[arm], *chosen), args.corpora
+                jobs[name] = trained, composed("train", *run, *own, *ARMS[arm], *chosen), args.corpora
     for name, answer in side_by_side(jobs, args.workers, args.seconds):
         if answer is None:
             console.print(f"{name}: no time left", highlight=False)
