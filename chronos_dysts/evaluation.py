@@ -560,9 +560,9 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.0
 p, li { max-width: 46em; } .soft, figcaption { color: var(--soft); font-size: .9rem; } .lead { font-size: 1.08rem; } .lead li { margin: .3rem 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: .8rem; margin: 1.2rem 0; } .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }
 .card b { display: block; font-size: 1.7rem; line-height: 1.2; } .card span { color: var(--soft); font-size: .88rem; display: block; line-height: 1.4; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; } th:first-child, td:first-child { text-align: left; padding-left: 0; } thead th { font-weight: 600; border-bottom: 2px solid var(--line); vertical-align: bottom; }
-td small, th small { display: block; color: var(--soft); font-weight: 400; font-size: .78rem; } tr.focus td, tr.focus th { background: color-mix(in srgb, var(--accent) 9%, transparent); } tbody th { font-weight: 500; } td.best b { text-decoration: underline; text-underline-offset: 3px; text-decoration-thickness: 2px; }
+.scroll { overflow-x: auto; background: linear-gradient(to right, var(--paper) 50%, transparent) left / 3rem 100% no-repeat local, linear-gradient(to left, var(--paper) 50%, transparent) right / 3rem 100% no-repeat local, linear-gradient(to right, var(--line), transparent) left / 1rem 100% no-repeat, linear-gradient(to left, var(--line), transparent) right / 1rem 100% no-repeat; } table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .55rem; font-size: .95rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; } th:first-child, td:first-child { text-align: left; padding-left: 0; } th:first-child { position: sticky; left: 0; background: var(--paper); } tr.focus th:first-child { background: color-mix(in srgb, var(--accent) 9%, var(--paper)); } thead th { font-weight: 600; border-bottom: 2px solid var(--line); vertical-align: bottom; }
+td small, th small { display: block; color: var(--soft); font-weight: 400; font-size: .78rem; } tr.focus td { background: color-mix(in srgb, var(--accent) 9%, transparent); } tbody th { font-weight: 500; } td.best b { text-decoration: underline; text-underline-offset: 3px; text-decoration-thickness: 2px; }
 td.left { text-align: left; white-space: normal; } .better { color: var(--good); font-weight: 600; } .worse { color: var(--bad); font-weight: 600; } .undecided { color: var(--soft); }
 figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; display: block; } .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1.2rem; } .three { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 1.2rem; } .strip { max-width: 760px; }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--accent); } pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; line-height: 1.45; } code { font-size: .9em; }
@@ -608,8 +608,8 @@ def _comparison_table(comparison: pd.DataFrame, focus: str, points_per_period: f
     for f in forecasters:
         line = ""
         for c in (cells.loc[(f, h)] for h in horizons):
-            p = "" if np.isnan(c.p_value) else ", p &lt; 0.001" if c.p_value < 0.001 else f", p = {c.p_value:.3f}"
-            line += f'<td><span class="{c.verdict}">{c.verdict}</span> {"+" if c.difference > 0 else ""}{_number(c.difference)}<small>{_brackets(c.low, c.high)}</small><small>better on {c.wins} of {c.n_systems}{p}</small></td>'
+            p = "" if np.isnan(c.p_value) else "<small>p &lt; 0.001</small>" if c.p_value < 0.001 else f"<small>p = {c.p_value:.3f}</small>"
+            line += f'<td><span class="{c.verdict}">{c.verdict}</span><br>{"+" if c.difference > 0 else ""}{_number(c.difference)}<small>{_brackets(c.low, c.high)}</small><small>on {c.wins} of {c.n_systems}</small>{p}</td>'
         lines.append(f'<tr class="{"focus" if f == focus else ""}"><th scope="row">{html.escape(f)}</th>{line}</tr>')
     return f'<div class="scroll"><table><thead><tr><th>forecaster</th>{"".join(f"<th>{_horizon_head(h, points_per_period)}</th>" for h in horizons)}</tr></thead><tbody>' + "".join(lines) + "</tbody></table></div>"
 
@@ -702,7 +702,7 @@ def write_report(path: Path | str,
     if references and METRICS[metric].better in ("lower", "higher"):
         comparison = compare(rows[rows["metric"] == metric], references[0], **bootstrap)
         page.append(f"<h3>Against {esc(_quoted(references[0]))}, system by system</h3><p>The difference in {esc(METRICS[metric].title(protocol))} on each system, then its median; {'negative' if METRICS[metric].better == 'lower' else 'positive'} is better than {esc(_quoted(references[0]))}. "
-                    f"“Better” and “worse” are said where the {100 * level:g} % interval over systems excludes zero and a Wilcoxon signed-rank test agrees.</p>" + _comparison_table(comparison, focus, points_per_period))
+                    f"“Better” and “worse” are said where the {100 * level:g} % interval over systems excludes zero and a Wilcoxon signed-rank test agrees; below stand on how many of the systems it was better, and the p-value of the test.</p>" + _comparison_table(comparison, focus, points_per_period))
 
     # systems
     means = per_system(everything).xs((metric, horizon), level=("metric", "horizon"))

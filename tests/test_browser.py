@@ -21,9 +21,11 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
+from chronos_dysts.evaluation import Protocol, write_report
 from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.probing.embeddings import run_embeddings
 from chronos_dysts.store import Trajectory, write_trajectory
@@ -269,3 +271,19 @@ def test_a_map_of_the_site_follows_the_pointer(visit, picture):
     hover(page, 100)
     picture(page, "embedding_explorer-hover")
     assert not page.said and not page.asked
+
+
+# ---- a report ----
+
+
+def test_the_comparison_of_a_report_fits_into_a_window_and_wider_tables_scroll(browser, picture, tmp_path):
+    rng, horizons = np.random.default_rng(0), tuple(range(64, 513, 64))
+    rows = pd.DataFrame([(name, system, f"{system}/0", 0, horizon, metric, skill * scale * rng.uniform(0.5, 1.5)) for name, skill in (("chronos-dysts-nano", 1.0), ("parroting", 2.0), ("persistence", 4.0), ("mean", 6.0))
+                         for system in (f"flow {k}" for k in range(20)) for horizon in horizons for metric, scale in (("smape100", 10.0), ("mae", 1234.5))], columns=["forecaster", "system", "trajectory", "window", "horizon", "metric", "value"])
+    report = write_report(tmp_path / "report.html", rows, protocol=Protocol(512, 512, horizons=horizons, metrics=("smape100", "mae")))
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.goto(report.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    wide, shown = page.evaluate("() => [[...document.querySelectorAll('.scroll')].filter(each => /better|worse/.test(each.innerText)).map(each => each.scrollWidth - each.clientWidth), [...document.querySelectorAll('table')].every(each => each.closest('.scroll'))]")
+    assert len(wide) == 1 and max(wide) <= 0 and shown
+    picture(page, "report", full_page=True)
