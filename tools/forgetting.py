@@ -44,7 +44,7 @@ SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")} | {("chronos-dysts-generic-t5", arm): (0, 1) for arm in ("plain", "replay-0.1")}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")} | {("chronos-dysts-generic-t5", "plain"): (0, 1), ("chronos-dysts-generic-t5", "replay-0.1"): (0,)}
 
 
 def corpus(folder, console):
@@ -101,20 +101,27 @@ def main():
         write_json(record | environment(), RESULTS)
 
     def means():
-        "The errors of each way to train, in the mean over its seeds."
-        for (base, arm), seeds in SEEDS.items():
-            short = base.rpartition("-")[2]
-            if args.only not in (None, short) and len(seeds) > 1: continue
-            for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
-                names = {seed: f"{short}-{arm}-{seed}{suffix}" for seed in seeds}
-                names = {seed: name for seed, name in names.items() if name in record["scores"]}  # those that are done
-                if len(names) == 1: [found] = (record["scores"][name] for name in names.values())
-                elif names and all((args.runs / f"{name}-flows.parquet").exists() for name in names.values()):
-                    (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names.values()))
-                    rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(names) for column in ("mase", "loss")})
-                    found = told(before, chaos_before, rows, chaos_before.assign(value=sum(x["value"] for _, x in after) / len(names)))
-                else: continue
-                record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(names)}
+        "The errors of each way to train, in the mean over its seeds: after over before, and over those of plain training on the same windows."
+        for base in MODELS:
+            short, plain = base.rpartition("-")[2], None
+            if args.only not in (None, short): continue
+            def kept(names): return all((args.runs / f"{name}-flows.parquet").exists() for name in (short, *names))
+            for (_, arm), seeds in ((key, seeds) for key, seeds in SEEDS.items() if key[0] == base):
+                for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
+                    names = {seed: f"{short}-{arm}-{seed}{suffix}" for seed in seeds}
+                    names = {seed: name for seed, name in names.items() if name in record["scores"]}  # those that are done
+                    if names and kept(names.values()):
+                        (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names.values()))
+                        rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(names) for column in ("mase", "loss")})
+                        chaos = chaos_before.assign(value=sum(x["value"] for _, x in after) / len(names))
+                        found = told(before, chaos_before, rows, chaos)
+                        if plain is None: plain = (rows, chaos) if (arm, suffix) == ("plain", "") else None
+                        else:
+                            over = told(*plain, rows, chaos)
+                            found["over plain"] = {"gain": over["gain"]["mae@64"], "loss": over["loss"]["all/mase"]}
+                    elif len(names) == 1: [found] = (record["scores"][name] for name in names.values())
+                    else: continue
+                    record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(names)}
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
