@@ -18,9 +18,9 @@ import numpy as np
 from .forecasting import LEVELS, Forecast, Forecaster, Standardiser, check_context
 
 # %% auto #0
-__all__ = ['MOTIF_LENGTHS', 'PUBLISHED_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'Drift', 'lag_distances',
-           'decorrelation_lag', 'ContextParroting', 'dominant_period', 'Seasonal', 'Simplex', 'SMap', 'AR', 'ARIMA',
-           'HankelDMD', 'NVAR', 'EchoState', 'SINDy', 'get_baseline']
+__all__ = ['MOTIF_LENGTHS', 'BASELINES', 'Persistence', 'ContextMean', 'Drift', 'lag_distances', 'ContextParroting',
+           'dominant_period', 'Seasonal', 'decorrelation_lag', 'Simplex', 'SMap', 'AR', 'ARIMA', 'HankelDMD', 'NVAR',
+           'EchoState', 'SINDy', 'get_baseline']
 
 # %% ../nbs/46_baselines.ipynb #e249032c
 class Persistence:
@@ -85,29 +85,16 @@ def _repeat_last(context: np.ndarray,  # (batch, dim, time)
     return np.take_along_axis(context, steps[:, None, :], axis=-1)
 
 # %% ../nbs/46_baselines.ipynb #ff4b757d
-MOTIF_LENGTHS = (1, 2, 3, 5, 8, 12, 20, 30)
-PUBLISHED_LENGTHS = (3, 5, 10)
-"Motif lengths of the published parrots that a choice has to beat."
+MOTIF_LENGTHS = (3, 5, 10)
+"Motif lengths of the published parrots, among which the default chooses."
 _HELD_BACK_FROM = 0.5  # the earliest cut that the motif length is tried on, as a share of the context
-_CLEARLY, _BETTER = 0.3, 0.05  # by these shares a choice has to err less on the held-back ends than the worst of the published parrots and than the longest
-
-
-def decorrelation_lag(context: np.ndarray,  # (batch, dim, time)
-                      ) -> np.ndarray:  # (batch,), in steps, at least 1
-    "The first lag at which the autocorrelation of every coordinate has been below 1/e once."
-    x = context - context.mean(-1, keepdims=True)
-    length = x.shape[-1]
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(x, 2 * length)) ** 2)[..., :length]
-    below = correlation < np.maximum(correlation[..., :1] / np.e, 1e-300)
-    return np.where(below.any(-1), below.argmax(-1), 1).max(-1).clip(1)
 
 
 class ContextParroting:
     """Repeat what followed the stretch of the context that resembles its end most (Zhang and Gilpin 2025). A point forecast.
 
-    Nearest neighbour of the last `motif_length` points in delay space, over all coordinates in units of their standard deviation over the context, not overlapping the motif and at least `exclude` steps back; the most recent of equally near ones.
-    Past the end of the context the copied segment is repeated. With `motif_length=None` the length is chosen for each window among `motif_lengths` on held-back ends of its own context; where none of them is clearly better there than the worst of
-    the `published` lengths, the longest of these speaks, with any neighbour that does not overlap.
+    Nearest neighbour of the last `motif_length` points in delay space, over all coordinates in units of their standard deviation over the context, not overlapping the motif and at least `exclude` steps back (at most a quarter of the context is left out); the most recent of equally near ones.
+    Past the end of the context the copied segment is repeated. With `motif_length=None` the length is chosen for each window: the longest of `motif_lengths` that fits four times into the context, but where a shorter one errs less by more than chance on held-back ends as long as the horizon, that one.
     A context needs at least `2 * motif_length` points (2 with the default); `ValueError` otherwise.
     """
     name = "parroting"
@@ -115,80 +102,66 @@ class ContextParroting:
     def __init__(self,
                  motif_length: int | None = None,  # points of the motif; None: chosen for each window
                  motif_lengths: Sequence[int] = MOTIF_LENGTHS,  # to choose from
-                 exclude: int | None = None,  # smallest lag of a neighbour in steps; None: with a fixed motif length any that does not overlap, else the decorrelation time of the context (at most a quarter of it) for `motif_lengths` and any for `published`
+                 exclude: int | None = None,  # smallest lag of a neighbour in steps; None: any that does not overlap
                  n_cuts: int = 24,  # so many held-back ends to choose on
-                 published: Sequence[int] = PUBLISHED_LENGTHS,  # what a choice has to beat; (): nothing, the least error on the held-back ends decides
                  ):
         lengths = sorted({int(m) for m in ([motif_length] if motif_length is not None else motif_lengths)})
         if not lengths or lengths[0] < 1: raise ValueError(f"a motif has at least one point, not {motif_length if motif_length is not None else tuple(motif_lengths)}")
         if n_cuts < 1: raise ValueError(f"n_cuts must be at least 1, not {n_cuts}")
         if exclude is not None and exclude < 0: raise ValueError(f"exclude is a number of steps, not {exclude}")
-        if any(m < 1 for m in published): raise ValueError(f"a motif has at least one point, not {tuple(published)}")
         self.motif_length, self.motif_lengths, self.exclude, self.n_cuts = motif_length, tuple(lengths), exclude, n_cuts
-        self.published = tuple(sorted({int(m) for m in published})) if motif_length is None else ()
 
     def __repr__(self) -> str: return f"ContextParroting(motif_length={self.motif_length}, exclude={self.exclude})"
 
-    def _feasible(self, length: int) -> list[int]:
-        "The motif lengths that fit twice into `length` points."
-        feasible = [m for m in self.motif_lengths if 2 * m <= length]
-        if not feasible: raise ValueError(f"context parroting with a motif of {self.motif_lengths[0]} needs a context of at least {2 * self.motif_lengths[0]} points, not {length}")
-        return feasible
+    def _candidates(self, length: int) -> list[int]:
+        "The motif lengths to choose from in a context of `length` points, increasing."
+        if self.motif_length is not None: motifs = [self.motif_length]
+        else: motifs = [m for m in self.motif_lengths if 4 * m <= length] or [max(1, min(self.motif_lengths[0], length // 2))]
+        if 2 * motifs[0] > length: raise ValueError(f"context parroting with a motif of {motifs[0]} needs a context of at least {2 * motifs[0]} points, not {length}")
+        return motifs
 
-    def _smallest_lags(self, context: np.ndarray) -> np.ndarray:
-        "The smallest lag of a neighbour for each window, (batch,)."
-        if self.exclude is None and self.motif_length is None: return decorrelation_lag(context)
-        return np.full(len(context), self.exclude or 1)
-
-    def _nearest(self, context: np.ndarray, published: Sequence[int], motifs: Sequence[int], smallest: np.ndarray) -> np.ndarray:
-        "The lag of the nearest stretch, (batch, published and then other motif length): for the published ones any that does not overlap, for the others at least `smallest` steps back."
-        lengths, lags, most = sorted({*published, *motifs}), np.arange(1, context.shape[-1]), max(1, context.shape[-1] // 4)
-        distances = lag_distances(context, lengths)
-        distances[..., lags < min(self.exclude or 1, most)] = np.inf
-        nearest = [distances[:, lengths.index(m)].argmin(-1) for m in published]
-        distances[np.broadcast_to((lags < np.minimum(smallest, most)[:, None])[:, None], distances.shape)] = np.inf
-        return 1 + np.stack([*nearest, *(distances[:, lengths.index(m)].argmin(-1) for m in motifs)], -1)
-
-    def _errors(self, context: np.ndarray, published: Sequence[int], motifs: Sequence[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
-        "Mean absolute error of each on the held-back ends, (batch, published and then other motif length)."
+    def _nearest(self, context: np.ndarray, motifs: Sequence[int]) -> np.ndarray:
+        "The lag of the nearest stretch, (batch, motif length)."
         length = context.shape[-1]
-        held = max(1, min(prediction_length, length // 4))
-        cuts = np.unique(np.linspace(max(2 * max(*motifs, *published), int(_HELD_BACK_FROM * length)), length - held, self.n_cuts).astype(int))
-        errors = np.zeros((len(context), len(published) + len(motifs)))
+        distances = lag_distances(context, motifs)
+        distances[..., :min(self.exclude or 1, max(1, length // 4)) - 1] = np.inf
+        return 1 + distances.argmin(-1)
+
+    def _errors(self, context: np.ndarray, motifs: Sequence[int], held: int, cuts: np.ndarray) -> np.ndarray:
+        "Mean absolute error over the `held` points after each cut, (batch, motif length)."
+        errors = np.zeros((len(context), len(motifs)))
         for cut in cuts:
             past, future = context[..., :cut], context[..., cut:cut + held]
-            lags = self._nearest(past, published, motifs, smallest)
-            for i in range(errors.shape[1]):
-                errors[:, i] += np.abs(_repeat_last(past, lags[:, i], held) - future).mean((-2, -1))
+            for error, lags in zip(errors.T, self._nearest(past, motifs).T):
+                error += np.abs(_repeat_last(past, lags, held) - future).mean((-2, -1))
         return errors / len(cuts)
 
-    def _choose(self, context: np.ndarray, published: Sequence[int], motifs: Sequence[int], smallest: np.ndarray, prediction_length: int) -> np.ndarray:
-        "What speaks for each window, an index into the published and then the other motif lengths; the longest of equals."
-        testable = [m for m in motifs if 4 * m <= context.shape[-1]] or motifs[:1]  # a quarter can be held back, and twice the motif is left
-        if len(testable) == 1: return np.full(len(context), len(published))
-        errors = self._errors(context, published, testable, smallest, prediction_length)
-        known, own = np.split(errors, [len(published)], axis=-1)
-        best = len(published) + len(testable) - 1 - own[:, ::-1].argmin(-1)
-        if not published: return best
-        clear = (own.min(-1) <= (1 - _CLEARLY) * known.max(-1)) & (own.min(-1) <= (1 - _BETTER) * known[:, -1])
-        return np.where(clear, best, len(published) - 1)
+    def _choose(self, context: np.ndarray, motifs: Sequence[int], prediction_length: int) -> np.ndarray:
+        "What speaks for each window, an index into the motif lengths."
+        length, longest = context.shape[-1], len(motifs) - 1
+        first = max(2 * motifs[-1], int(_HELD_BACK_FROM * length))
+        apart = (length - first) / prediction_length  # so many ends do not overlap
+        if longest == 0 or apart <= 1: return np.full(len(context), longest)
+        cuts = np.unique(np.linspace(first, length - prediction_length, self.n_cuts).astype(int))
+        errors = self._errors(context, motifs, prediction_length, cuts)
+        clearly = errors.min(-1) < (1 - min(apart, len(cuts)) ** -0.5) * errors[:, -1]
+        return np.where(clearly, errors.argmin(-1), longest)
 
     def neighbours(self,
                    context: Any,  # (batch, dim, context_length)
-                   prediction_length: int,  # steps ahead; the held-back ends are not longer than this
+                   prediction_length: int,  # steps ahead, and of the held-back ends
                    ) -> tuple[np.ndarray, np.ndarray]:  # lag of the nearest stretch in steps, and motif length, (batch,) each
         "What the parrot copies: how many steps back the nearest stretch ends, and the motif length by which it was found."
         context = check_context(context, prediction_length)
-        motifs, published = self._feasible(context.shape[-1]), [m for m in self.published if 4 * m <= context.shape[-1]]
+        motifs = self._candidates(context.shape[-1])
         lags, chosen = np.empty(len(context), dtype=int), np.empty(len(context), dtype=int)
-        chunk = max(1, (1 << 17) // (context.shape[-1] * max(context.shape[1], len(published) + len(motifs))))  # stays in the cache
+        chunk = max(1, (1 << 17) // (context.shape[-1] * max(context.shape[1], len(motifs))))  # stays in the cache
         for start in range(0, len(context), chunk):
             part = slice(start, start + chunk)
             windows = Standardiser.of(context[part]).apply(context[part])
-            smallest = self._smallest_lags(windows)
-            best = self._choose(windows, published, motifs, smallest, prediction_length)
-            nearest = self._nearest(windows, published, motifs, smallest)
-            lags[part], chosen[part] = np.take_along_axis(nearest, best[:, None], axis=-1)[:, 0], np.array([*published, *motifs])[best]
+            best = self._choose(windows, motifs, prediction_length)
+            lags[part] = np.take_along_axis(self._nearest(windows, motifs), best[:, None], axis=-1)[:, 0]
+            chosen[part] = np.array(motifs)[best]
         return lags, chosen
 
     def forecast(self,
@@ -198,6 +171,7 @@ class ContextParroting:
         context = check_context(context, prediction_length)
         lags, _ = self.neighbours(context, prediction_length)
         return Forecast.from_point(_repeat_last(context, lags, prediction_length))
+
 
 # %% ../nbs/46_baselines.ipynb #b2002f11
 def dominant_period(context: np.ndarray,  # (batch, dim, time)
@@ -233,6 +207,16 @@ class Seasonal:
 
 # %% ../nbs/46_baselines.ipynb #b54313fc
 _DELAYS = 6  # coordinates that a delay space has at least, where nothing else is said
+
+
+def decorrelation_lag(context: np.ndarray,  # (batch, dim, time)
+                      ) -> np.ndarray:  # (batch,), in steps, at least 1
+    "The first lag at which the autocorrelation of every coordinate has been below 1/e once."
+    x = context - context.mean(-1, keepdims=True)
+    length = x.shape[-1]
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(x, 2 * length)) ** 2)[..., :length]
+    below = correlation < np.maximum(correlation[..., :1] / np.e, 1e-300)
+    return np.where(below.any(-1), below.argmax(-1), 1).max(-1).clip(1)
 
 
 def _bounded(forecast: np.ndarray,  # (…, dim, prediction_length), may be infinite or NaN
