@@ -328,6 +328,8 @@ def plot_state_forecasts(errors: pd.DataFrame,  # as `run_koopman` writes them
             ax.plot(part.index, part["persistence"], ls=":", lw=1.0, color=look["color"])
         ax.axhline(1, color=plots.GREY, lw=0.9)
         ax.set(xscale="log", yscale="log", title=METHODS[method], xlabel="steps of the operator ahead", ylim=(None, 10))
+        ax.set_xticks(sorted(errors["horizon"].unique()), map(str, sorted(errors["horizon"].unique())))
+        ax.xaxis.minorticks_off()
     figure.axes[0].set_ylabel("squared error / variance of states")
     handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels())))
     figure.legend(handles.values(), handles, loc="outside upper left", ncols=min(4, len(handles)))
