@@ -7,6 +7,7 @@ nbs/results/forgetting.json, run by run.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -31,7 +32,7 @@ from chronos_dysts.systems import catalogue
 from chronos_dysts.training import train
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "forgetting.json"
-CORPUS = dict(n_params=3, length=1024, points_per_period=30, test_fraction=0.3, validation_fraction=0.0, pack=True, workers=1)
+CORPUS = dict(n_params=3, length=1024, points_per_period=30, test_fraction=0.3, validation_fraction=0.0, judged_at=None, pack=True, workers=1)  # judged as it is stored: what is recorded was made so
 COMMON = dict(train=dict(max_steps=400, save_steps=400, logging_steps=100), validation=dict(every=0))
 MODELS = {  # what differs from the common settings, for each base
     "chronos-dysts-generic-bolt": dict(context_length=256, prediction_length=64),
@@ -43,7 +44,7 @@ SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1")} | {("chronos-dysts-generic-2", "replay-0.25"): (0,), ("chronos-dysts-generic-t5", "plain"): (0,)}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")} | {("chronos-dysts-generic-t5", "plain"): (0, 1), ("chronos-dysts-generic-t5", "replay-0.1"): (0,)}
 
 
 def corpus(folder, console):
@@ -69,6 +70,7 @@ def scored(name, forecaster, datasets, flows, kept):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base")
+    parser.add_argument("--missing", action="store_true", help="no runs whose scores are recorded, unless a mean over seeds needs their rows and --runs has them no more")
     parser.add_argument("--means", action="store_true", help="train nothing, and tell the means of the runs that there are")
     parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
     parser.add_argument("--runs", type=Path, default=Path("runs/inside"))
@@ -78,9 +80,10 @@ def main():
     corpus(args.corpus, console)
     split, datasets, flows = read_manifest(args.corpus)["split"], suite(), list(open_store(args.corpus / "test"))
     families = families_of(split["test"], args.corpus)
-    record = {"train": split["train"], "test": split["test"], "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}, "means": {}}
+    digest = hashlib.sha256(b"".join(t.target.tobytes() for part in ("train", "test") for t in open_store(args.corpus / part))).hexdigest()[:12]
+    record = {"train": split["train"], "test": split["test"], "corpus": digest, "trajectories": {"train": len(open_store(args.corpus / "train")), "test": len(flows)}, "datasets": len(datasets), "samples": SAMPLES, "common": COMMON, "models": MODELS, "arms": ARMS, "runs": {}, "scores": {}, "datasets_of": {}, "means": {}}
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if all(known.get(key) == json.loads(json.dumps(record[key])) for key in ("train", "test", "common", "models", "arms", "samples")):  # what was made alike stays until it is made again
+    if all(known.get(key) == json.loads(json.dumps(record[key])) for key in ("train", "test", "corpus", "common", "models", "arms", "samples")):  # what was made alike stays until it is made again
         names = {name for name, *_ in runs()}
         for key in ("runs", "scores", "datasets_of"): record[key] |= {name: value for name, value in known[key].items() if name.partition("-mean-")[0] in names}
         record["means"] |= known.get("means", {})
@@ -98,24 +101,32 @@ def main():
         write_json(record | environment(), RESULTS)
 
     def means():
-        "The errors of each way to train, in the mean over its seeds."
-        for (base, arm), seeds in SEEDS.items():
-            short = base.rpartition("-")[2]
-            if args.only not in (None, short) and len(seeds) > 1: continue
-            for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
-                names = {seed: f"{short}-{arm}-{seed}{suffix}" for seed in seeds}
-                names = {seed: name for seed, name in names.items() if name in record["scores"]}  # those that are done
-                if len(names) == 1: [found] = (record["scores"][name] for name in names.values())
-                elif names and all((args.runs / f"{name}-flows.parquet").exists() for name in names.values()):
-                    (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names.values()))
-                    rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(names) for column in ("mase", "loss")})
-                    found = told(before, chaos_before, rows, chaos_before.assign(value=sum(x["value"] for _, x in after) / len(names)))
-                else: continue
-                record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(names)}
+        "The errors of each way to train, in the mean over its seeds: after over before, and over those of plain training on the same windows."
+        for base in MODELS:
+            short, plain = base.rpartition("-")[2], None
+            if args.only not in (None, short): continue
+            def kept(names): return all((args.runs / f"{name}-flows.parquet").exists() for name in (short, *names))
+            for (_, arm), seeds in ((key, seeds) for key, seeds in SEEDS.items() if key[0] == base):
+                for suffix in ("", *(f"-mean-{share}" for share in SHARES)):
+                    names = {seed: f"{short}-{arm}-{seed}{suffix}" for seed in seeds}
+                    names = {seed: name for seed, name in names.items() if name in record["scores"]}  # those that are done
+                    if names and kept(names.values()):
+                        (before, chaos_before), *after = (scored(name, None, datasets, flows, args.runs) for name in (short, *names.values()))
+                        rows = before.assign(**{column: sum(x[column] for x, _ in after) / len(names) for column in ("mase", "loss")})
+                        chaos = chaos_before.assign(value=sum(x["value"] for _, x in after) / len(names))
+                        found = told(before, chaos_before, rows, chaos)
+                        if plain is None: plain = (rows, chaos) if (arm, suffix) == ("plain", "") else None
+                        else:
+                            over = told(*plain, rows, chaos)
+                            found["over plain"] = {"gain": over["gain"]["mae@64"], "loss": over["loss"]["all/mase"]}
+                    elif len(names) == 1: [found] = (record["scores"][name] for name in names.values())
+                    else: continue
+                    record["means"][f"{short}-{arm}{suffix}"] = found | {"seeds": list(names)}
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
         if args.means or args.only not in (None, base.rpartition("-")[2]): continue
+        if args.missing and name in record["runs"] and (len(SEEDS[base, arm]) == 1 or (args.runs / f"{name}-flows.parquet").exists()): continue
         began = time.process_time()
         changes = {key: value for key, value in (MODELS[base] | ARMS[arm]).items() if key != "train"}
         result = train(COMMON | changes | dict(model_id=base, data_dir=str(args.corpus), output_dir=str(args.runs), run_name=name, seed=seed, train=COMMON["train"] | MODELS[base].get("train", {})), console)

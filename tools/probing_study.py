@@ -31,7 +31,7 @@ from chronos_dysts.systems import catalogue, get_system, stream_key
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results"
 LENGTH, COUNT, SEED = 1280, 2, 0
-FLOWS = 12  # whose states are followed
+FLOWS = 24  # whose states are followed
 EMBEDDINGS = dict(context_length=256, n_windows=4, n_bootstrap=500)  # all models read windows of the same length
 KOOPMAN = dict(context_length=256, stride=8, rank=16, horizons=(1, 2, 8, 16))  # five steps of an operator in a period
 FILES = {"embeddings": ("probes", "cka", "map"), "koopman": ("table", "modes", "forecasts")}

@@ -242,7 +242,7 @@ def _checkpoint_stamp(model_id: str) -> Any:
 def _code_stamp(*rooms: str) -> str:
     "A digest of the code that decides the numbers."
     folder = Path(models.__file__).parent
-    names = [folder / f"{room}.py" for room in ("models", "architecture", "decoding", "tokenizers", "forecasting")] + [folder / "probing" / f"{room}.py" for room in ("common", *rooms)]
+    names = [folder / f"{room}.py" for room in ("models", "architecture", "baselines", "decoding", "tokenizers", "forecasting")] + [folder / "probing" / f"{room}.py" for room in ("common", *rooms)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in names)).hexdigest()[:12]
 
 

@@ -63,7 +63,7 @@ def spread_windows(trajectories: Sequence[Trajectory],
     "`n_windows` windows of each trajectory at equal distances. Raises `ValueError` for a trajectory with fewer places than that."
     for t in trajectories:
         if (places := t.target.shape[1] - context_length + 1) < n_windows:
-            raise ValueError(f"{t.system}/{t.item_id} has {t.target.shape[1]} steps, which is room for {max(places, 0)} windows of {context_length} steps, not {n_windows}: lower context_length or n_windows")
+            raise ValueError(f"{t.item_id} has {t.target.shape[1]} steps, which is room for {max(places, 0)} windows of {context_length} steps, not {n_windows}: lower context_length or n_windows")
     order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].target.shape[0])
     rows = [(i, trajectories[i].system, trajectories[i].item_id, int(start)) for i in order
             for start in np.linspace(0, trajectories[i].target.shape[1] - context_length, n_windows).round()]
@@ -337,7 +337,7 @@ def cka_table(first: Mapping[str, np.ndarray],  # states (window, width) by laye
     value = _cka(one, two)
     left = [_cka([s[of != k] for s in one], [s[of != k] for s in two]) for k in range(max(of) + 1) if (of != k).sum() >= 4 and max(of) > 0]
     error = np.sqrt((len(left) - 1) * np.var(left, axis=0)) if len(left) > 1 else np.full_like(value, np.nan)
-    return pd.DataFrame([{"first": a, "second": b, "cka": value[i, j], "low": value[i, j] - 1.96 * error[i, j], "high": value[i, j] + 1.96 * error[i, j]}
+    return pd.DataFrame([{"first": a, "second": b, "cka": value[i, j], "low": max(value[i, j] - 1.96 * error[i, j], -1.0), "high": min(value[i, j] + 1.96 * error[i, j], 1.0)}
                          for i, a in enumerate(first) for j, b in enumerate(second)])
 
 # %% ../../nbs/80_embeddings.ipynb #9dbeacf9
@@ -424,13 +424,15 @@ def _read_off(features: Mapping[tuple[str, str], np.ndarray], asked: Mapping[str
 @plots.styled
 def plot_probes(scores: pd.DataFrame,  # as `run_embeddings` writes them
                 ) -> plots.Figure:
-    "Scores of linear probes by layer, a panel for each question; flat lines are features without layers."
+    "Scores of linear probes by layer, a panel for each question; flat lines are features without layers. What is below the lower edge, an R² that says much worse than the mean, is drawn on it."
     names = list(dict.fromkeys(scores["probe"]))
     figure = plots.Figure(figsize=(2.6 * len(names) + 1.0, 3.3))
     looks = plots.palette(dict.fromkeys(scores["features"]))
     order = list(dict.fromkeys(scores.loc[scores["layer"] != "", "layer"]))
     for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         part = scores[scores["probe"] == name]
+        floor = min(-0.15, max(-0.6, float(part["value"].min()) - 0.05))
+        part = part.assign(**{end: part[end].clip(lower=floor) for end in ("value", "low", "high")})
         for k, (model, line) in enumerate(part.groupby("features", sort=False)):
             look = looks[model]
             at = [order.index(layer) + 0.06 * k for layer in line["layer"]] if (line["layer"] != "").all() else []
@@ -441,10 +443,10 @@ def plot_probes(scores: pd.DataFrame,  # as `run_embeddings` writes them
                 ax.axhline(value, color=colour, lw=1.2, ls="--" if not at else ":", label=model)
         chance = part["chance"].iloc[0]
         ax.axhline(chance, color=plots.GREY, lw=0.7)
-        ax.set(title=name, ylabel=part["metric"].iloc[0].replace("R2", "R²"), xticks=range(len(order)), ylim=(min(-0.15, max(-0.6, float(part["value"].min()) - 0.05)), 1.02))
+        ax.set(title=name, ylabel=part["metric"].iloc[0].replace("R2", "R²"), xticks=range(len(order)), ylim=(floor - 0.02, 1.02))
         ax.set_xticklabels([layer.rpartition(".")[2].replace("final_layer_norm", "norm") if "." in layer else layer for layer in order])
     handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels())))
-    figure.legend(handles.values(), handles, loc="outside upper left", ncols=min(4, len(handles)))
+    figure.legend(handles.values(), handles, loc="outside upper left", ncols=max(1, min(len(handles), int(figure.get_figwidth() * 11 / (max(map(len, handles)) + 7)))))
     return figure
 
 
@@ -545,7 +547,7 @@ def plot_cka(similar: pd.DataFrame,  # as `run_embeddings` writes it
         grid = part.pivot(index="first", columns="second", values="cka").loc[rows, columns].to_numpy()
         picture = ax.imshow(grid, vmin=0, vmax=1, cmap="cividis")
         for (i, j), value in np.ndenumerate(grid): ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if value < 0.6 else plots.INK)
-        ax.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel=f"layer of {b}", ylabel=f"layer of {a}")
+        ax.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel=f"layer of {b.replace(', ', chr(10))}", ylabel=f"layer of {a.replace(', ', chr(10))}")
         ax.set_xticklabels(map(short, columns))
         ax.set_yticklabels(map(short, rows))
         ax.grid(False)

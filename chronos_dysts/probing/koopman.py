@@ -227,9 +227,9 @@ def run_koopman(config: Mapping[str, Any] | KoopmanConfig,
     for t in trajectories:
         count = max(0, (t.target.shape[1] - length) // config.stride + 1)
         half, steps = max(0, (count - gap) // 2), period_steps(t, config.stride)
-        for method in config.methods: check_rank(half, config.rank, config.delays if method == "hankel" else 1, f"the first half of {t.system}/{t.item_id}")
+        for method in config.methods: check_rank(half, config.rank, config.delays if method == "hankel" else 1, f"the first half of {t.item_id}")
         least = max(*config.horizons, steps) + config.delays
-        if half <= least: raise ValueError(f"the second half of {t.system}/{t.item_id} has {half} windows, and horizons, a period ({steps} windows) and delays need more than {least}: lower horizons, raise stride or take longer trajectories")
+        if half <= least: raise ValueError(f"the second half of {t.item_id} has {half} windows, and horizons, a period ({steps} windows) and delays need more than {least}: lower horizons, raise stride or take longer trajectories")
     rivals = {forecaster.name: forecaster, "random weights": random_twin(forecaster, config.seed)}
     groups = family_groups(families_of([t.system for t in trajectories], config.data_dir))
     sets = [(name, layer) for name in rivals for layer in names] + [("delay coordinates", "")]
@@ -328,6 +328,8 @@ def plot_state_forecasts(errors: pd.DataFrame,  # as `run_koopman` writes them
             ax.plot(part.index, part["persistence"], ls=":", lw=1.0, color=look["color"])
         ax.axhline(1, color=plots.GREY, lw=0.9)
         ax.set(xscale="log", yscale="log", title=METHODS[method], xlabel="steps of the operator ahead", ylim=(None, 10))
+        ax.set_xticks(sorted(errors["horizon"].unique()), map(str, sorted(errors["horizon"].unique())))
+        ax.xaxis.minorticks_off()
     figure.axes[0].set_ylabel("squared error / variance of states")
     handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels())))
     figure.legend(handles.values(), handles, loc="outside upper left", ncols=min(4, len(handles)))

@@ -626,4 +626,7 @@ def plot_heads(table: pd.DataFrame) -> plots.Figure:
     short = [f"{row.attention.replace('.layer', '').replace('block.', '').replace('SelfAttention', 'self').replace('EncDecAttention', 'cross')} · {row.head}" for row in table.itertuples()]
     ax.set_yticks(y, short, fontsize=7); ax.invert_yaxis()
     ax.set(xscale="log", xlabel="attention to the token after the match / by chance")
+    low, high = ax.get_xlim()
+    ax.set_xticks([x for x in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 100) if low <= x <= high]); ax.xaxis.minorticks_off()
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     return figure
