@@ -14,7 +14,7 @@ from threading import local
 import numpy as np
 
 from .common import Outcome, guard_radii, initial_signs, kinks_as_signs, longest_step
-from ..systems import SMOOTH_FUNCTIONS, System
+from ..systems import NUMPY_FUNCTIONS, SMOOTH_FUNCTIONS, System
 
 # %% auto #0
 __all__ = ['CACHE_SIZE', 'has_heyoka', 'integrate']
@@ -162,7 +162,18 @@ class _HeyokaIntegrator:
             return np.full(self.lanes, Outcome.OK)
         names = np.array(names)
         short = (names == "step_limit") & (np.asarray(ta.time) < end)
-        return np.where(names == "err_nf_state", Outcome.DIVERGED, np.where(short, Outcome.STEP_BUDGET, Outcome.OK))
+        short = np.where(short & self.at_pole(), Outcome.STEP_UNDERFLOW, np.where(short, Outcome.STEP_BUDGET, Outcome.OK))
+        return np.where(names == "err_nf_state", Outcome.DIVERGED, short)
+
+    def at_pole(self) -> np.ndarray:
+        """Which lanes (8,) stand before a pole of their vector field, where steps shrink to nothing: a variable would cross its `scale` in 1e-12 of a period."""
+        ta, system = self.integrator, self.system
+        p = np.zeros((self.n_params, self.lanes))
+        used = ta.pars[:self.n_params]
+        p[:len(used)] = used
+        with np.errstate(all="ignore"):
+            rates = np.array([np.broadcast_to(rate, self.lanes) for rate in system.field(NUMPY_FUNCTIONS)(ta.state, np.asarray(ta.time), p)])
+            return ~(np.abs(rates) * 1e-12 * system.period < np.asarray(system.scale or np.ones(system.dim))[:, None]).all(0)
 
 
 class _Flip:
