@@ -1,8 +1,12 @@
-"""Accepted systems a minute: `python benchmarks/discovery.py [--systems 96] [output.json]`.
+"""Accepted systems a minute: `python benchmarks/discovery.py [--systems 96] [--from ARCHIVE] [output.json]`.
 
 The search of `chronos-dysts discover` at its defaults, in processes of their own with an empty compile cache: everything counts, compilation, rejected attempts and the
 description of the founders. Parameter variants of one vector field are counted apart. With one and two threads, and with one and two Dask workers. The extrapolation to 20,000 takes
 the founders, who come once, out of the rate, and uses the CPU time of the run as well as its wall time: on a loaded machine they differ, and the load is printed.
+
+With `--from`, what a search costs that has come far: copies of an archive (a folder of `chronos-dysts discover`), cut off after so many systems, go on for `--systems` more, one thread, with an empty
+compile cache, `--repeats` times by turns. The results go to "from" of output.json, beside what is there. CPU seconds: other work on the machine makes them longer, by up to two where cores
+share their units, and the load is told. The hours for 20,000 integrate the cost of a system, at the largest of these archives, over the part that a fuller archive refuses as known.
 """
 
 import argparse
@@ -10,6 +14,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,12 +60,11 @@ def measure(config):
             "found": len(entries), "fields": len({entry.field for entry in entries}), "counts": dict(counts), "load": os.getloadavg()[0]}
 
 
-def apart(config):
-    """`measure` in a fresh interpreter with an empty compile cache."""
+def isolated(call):
+    """The value of a call of this module, in a fresh interpreter with an empty compile cache."""
     with tempfile.TemporaryDirectory() as folder:
-        config = {**config, "output_dir": f"{folder}/found"}
-        code = (f"import json, sys; sys.path[:0] = {sys.path[:2]!r}\nfrom discovery import measure\n"
-                f"if __name__ == '__main__': print(json.dumps(measure({config!r})))")
+        code = (f"import json, sys; sys.path[:0] = {sys.path[:2]!r}\nimport discovery as benchmark\n"
+                f"if __name__ == '__main__': print(json.dumps(benchmark.{call}))")
         Path(folder, "run.py").write_text(code)
         done = subprocess.run([sys.executable, f"{folder}/run.py"], capture_output=True, text=True, env={**os.environ, "XDG_CACHE_HOME": folder,
                               "PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).resolve().parent.parent}"})
@@ -69,14 +73,129 @@ def apart(config):
         return json.loads(done.stdout.splitlines()[-1])
 
 
+def apart(config):
+    """`measure` by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        return isolated(f"measure({({**config, 'output_dir': f'{folder}/found'})!r})")
+
+
+def cut(archive, size, folder, changes):
+    """A copy of an archive as it was after the round that brought it to `size` systems, and how many it has; `changes` of its configuration."""
+    from chronos_dysts.discovery import MANIFEST, read_record, write_record
+
+    (folder / "rounds").mkdir(parents=True)
+    known = 0
+    for number, path in enumerate(sorted((archive / "rounds").glob("*.json"))):
+        if number and known >= size:
+            break
+        known += len(read_record(path)["entries"]) if number else 0
+        shutil.copy(path, folder / "rounds")
+    manifest = read_record(archive / MANIFEST)
+    manifest.pop("sha256", None)
+    write_record(manifest | {"config": manifest["config"] | changes}, folder / MANIFEST)
+    return known
+
+
+def go_on(archive, size, systems, changes):
+    """A copy of an archive of `size` systems goes on for `systems` more: CPU seconds from the first attempt to the end of the last round, and what was found."""
+    from collections import Counter
+
+    import yaml
+    from rich.console import Console
+
+    from chronos_dysts import discovery
+
+    with tempfile.TemporaryDirectory() as there:
+        folder = Path(there) / "found"
+        known = cut(Path(archive), size, folder, changes)
+        config = yaml.safe_load((Path(archive) / "config.yaml").read_text()) | changes | {"output_dir": str(folder), "n_systems": known + systems, "scheduler": None, "workers": 1}
+        began, marks, counts, fields, replay, record = [], [], Counter(), set(), discovery._replay, discovery.write_record
+
+        def replayed(*arguments):
+            there = replay(*arguments)
+            if not there and not began:
+                began.append(cpu_seconds())
+            return there
+
+        def watched(value, path):
+            if "round" in value:
+                marks.append((cpu_seconds(), len(value["entries"])))
+                counts.update(value["counts"])
+                fields.update(discovery.Entry.from_json(line).field for line in value["entries"])
+            return record(value, path)
+        discovery._replay, discovery.write_record = replayed, watched
+        discovery.discover(config, Console(quiet=True))
+    return {"size": known, "found": sum(found for _, found in marks), "fields": len(fields), "rounds": len(marks), "cpu_seconds": marks[-1][0] - began[0],
+            "counts": dict(counts), "load": os.getloadavg()[0]}
+
+
+def refused(archive, novelty, sizes):
+    """The share of what is new in its field that an archive of so many systems refuses as known, for each of `sizes`, from the neighbours in one that is there.
+
+    The distance of the nearest of n falls as n^(-1/d): d from archives of a tenth and of all; so what is nearer than `novelty` among many is what is nearer than a larger radius among these.
+    """
+    import numpy as np
+
+    from chronos_dysts.discovery import distances, read_archive
+
+    entries = read_archive(archive)
+    field, apart = np.array([entry.field for entry in entries]), distances(*[np.array([entry.descriptors for entry in entries])] * 2)
+    apart[field[:, None] == field] = np.inf
+    nearest, count, rng = apart.min(1), len(entries), np.random.default_rng(SEED)
+    fewer = np.median([apart[:, rng.choice(count, count // 10, replace=False)].min(1) for _ in range(20)])
+    dimension = np.log(10) / np.log(fewer / np.median(nearest))
+    return float(dimension), [float((nearest < novelty * (size / count) ** (1 / dimension)).mean()) for size in sizes]
+
+
+def far(arguments):
+    """What `--from` measures."""
+    import numpy as np
+    import yaml
+
+    sizes, archive = [int(size) for size in arguments.at.split(",")], Path(arguments.archive).resolve()
+    budgets = {"none" if budget == "0" else budget: int(budget) or None for budget in arguments.most_steps.split(",")}
+    rows = []
+    for repeat in range(arguments.repeats):
+        for size in sizes:
+            for name, budget in budgets.items():
+                row = isolated(f"go_on({str(archive)!r}, {size}, {arguments.systems}, {{'most_steps': {budget!r}}})") | {"most_steps": budget, "repeat": repeat}
+                rows.append(row)
+                print(f"from {row['size']}, most_steps {name}: {row['found']} systems of {row['fields']} fields in {row['cpu_seconds']:.0f} CPU s, "
+                      f"{60 * row['found'] / row['cpu_seconds']:.0f} a core-minute at load {row['load']:.1f}", flush=True)
+    novelty = yaml.safe_load((archive / "config.yaml").read_text())["novelty"]
+    grid = np.arange(0, WANTED + 1, 500)
+    dimension, known = refused(archive, novelty, grid)
+    summary = {"rows": rows, "dimension": dimension, "refused_at": {str(size): share for size, share in zip(grid[::10].tolist(), known[::10])}, "rates": {}, "hours_for_20000_two_free_cores": {}}
+    for name, budget in budgets.items():
+        mine = [row for row in rows if row["most_steps"] == budget]
+        of = {size: [row for row in mine if abs(row["size"] - size) < 40] for size in sizes}
+        summary["rates"][name] = {str(size): 60 * sum(row["found"] for row in some) / sum(row["cpu_seconds"] for row in some) for size, some in of.items()}
+        each = 60 / summary["rates"][name][str(sizes[-1])] * (1 - np.interp(sizes[-1], grid, known)) / (1 - np.array(known))
+        summary["hours_for_20000_two_free_cores"][name] = float(np.trapezoid(each, grid) / 2 / 3600)
+        print(f"most_steps {name}: " + ", ".join(f"{rate:.0f} a core-minute from {size}" for size, rate in summary["rates"][name].items())
+              + f"; 20,000 in {summary['hours_for_20000_two_free_cores'][name]:.1f} hours of two cores")
+    return summary
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?")
     parser.add_argument("--systems", type=int, default=96)
     parser.add_argument("--founders", default="", help="comma-separated names: a smaller search")
     parser.add_argument("--without-dask", action="store_true")
+    parser.add_argument("--from", dest="archive", help="a folder that chronos-dysts discover made: how fast copies of it go on")
+    parser.add_argument("--at", default="0,500,1000", help="from so many systems")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--most-steps", default="1000", help="with this budget of steps a period, or several by turns; 0: none")
     arguments = parser.parse_args()
     from chronos_dysts.generation import processor
+
+    if arguments.archive:
+        found = {"hardware": {"processor": processor(), "cores": os.cpu_count()}, "systems": arguments.systems} | far(arguments)
+        if arguments.output:
+            path = Path(arguments.output)
+            path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | {"from": found}, indent=1) + "\n")
+        return
 
     base = {"n_systems": arguments.systems, "seed": SEED} | ({"founders": arguments.founders.split(","), "test_fraction": 0.0, "validation_fraction": 0.0} if arguments.founders else {})
     runs = {"1 thread": {"workers": 1}, "2 threads": {"workers": 2}}

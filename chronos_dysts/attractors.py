@@ -155,7 +155,7 @@ def look_ahead(ensemble: Ensemble, candidates: np.ndarray) -> Ensemble:
         engine = "heyoka" if has_heyoka() and not ensemble.system.is_delayed else "auto"
         periods = int(min([AHEAD, *(MOST_CYCLES * time / ensemble.system.period for time in ensemble.system.shortest_times())]))
         ahead, rows = integrate_ensemble(ensemble.system, ensemble.params[lanes], ensemble.last_states[lanes], start=float(ensemble.times[-1]),
-                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=rough_tolerance(ensemble.system), engine=engine), slice(None)
+                                         length=periods * AHEAD_POINTS + 1, points_per_period=AHEAD_POINTS, tolerance=rough_tolerance(ensemble.system), engine=engine, most_steps=ensemble.most_steps), slice(None)
         _looked[ensemble] = lanes, ahead
     return ahead.take(rows)
 
@@ -366,7 +366,7 @@ def validate(ensemble: Ensemble, tests: Mapping[str, AttractorTest] | Sequence[s
     accepted = np.ones(len(ensemble.outcome), bool)
     reason, judged = np.full(len(accepted), "", dtype=object), dict.fromkeys(chosen, 0)
     for rows in (slice(first, first + _AT_ONCE) for first in range(0, len(accepted), _AT_ONCE)):
-        part, passing = ensemble.take(rows), accepted[rows]
+        part, passing = ensemble if len(accepted) <= _AT_ONCE else ensemble.take(rows), accepted[rows]  # itself: its look ahead is there for who asks next
         for name, test in chosen.items():
             judged[name] += int(passing.sum())
             passed = test(part, passing)

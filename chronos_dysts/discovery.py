@@ -22,7 +22,8 @@ from scipy.stats import kurtosis, skew
 from . import attractors
 from .attractors import validate
 from .generation import ARCHIVE, _versions, _workers, processor
-from .integration import Ensemble, integrate_ensemble, rough_tolerance
+from .integration import Ensemble, Outcome, integrate_ensemble, rough_tolerance
+from .engines.common import STEPS_PER_PERIOD
 from .lyapunov import kaplan_yorke_dimension, lyapunov_spectrum
 from .skew import Coupling, is_autonomous, skew_product
 from .store import LOCK, MANIFEST, OWNER, locked, progress_of, read_record, write_atomically, write_record
@@ -42,7 +43,8 @@ class DiscoveryConfig:
     `seed` make, as in `generate`. An attempt has `variants` parameter sets of one vector field, and `most_variants` of a field are kept. `recombination` is the
     share of attempts that couple two parents by one of `kinds`, at a strength between `strengths`; the others vary the parameters of one; `perturbation` is
     their relative deviation. A child has at most `max_dim` variables, observes its response alone unless `observe_driver`, is judged by the tests of `chronos_dysts.attractors`,
-    must have λ₁ above three standard errors over `lyapunov_periods`, and be `novelty` away from all that was found. `prefix` begins all names.
+    must have λ₁ above three standard errors over `lyapunov_periods`, and be `novelty` away from all that was found. What needs more than `most_steps` of the
+    integrator a period is left alone (None: whatever it takes). `prefix` begins all names.
     """
     output_dir: str = "discovered"
     n_systems: int = 200
@@ -62,6 +64,7 @@ class DiscoveryConfig:
     novelty: float = 0.15
     neighbours: int = 10
     lyapunov_periods: int = 100
+    most_steps: int | None = 1000
     tests: str | Sequence[str] = "default"
     prefix: str = "D"
     scheduler: str | None = None
@@ -71,6 +74,8 @@ class DiscoveryConfig:
         for name in ("n_systems", "variants", "most_variants", "max_dim", "neighbours", "lyapunov_periods", "workers"):
             if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
                 raise ValueError(f"{name} has to be a whole number of at least 1, not {getattr(self, name)!r}")
+        if self.most_steps is not None and not self.most_steps >= STEPS_PER_PERIOD:
+            raise ValueError(f"most_steps has to be at least {STEPS_PER_PERIOD}, or null for no limit, not {self.most_steps!r}")
         object.__setattr__(self, "kinds", [self.kinds] if isinstance(self.kinds, str) else list(self.kinds))
         for kind in self.kinds:
             Coupling(kind)
@@ -160,6 +165,9 @@ def distances(descriptors: np.ndarray, others: np.ndarray) -> np.ndarray:
 _TRANSIENT = 20  # periods, before the look ahead of the validator
 _SIGMAS = 3.0
 _COMPANIONS, _AWAY = 8, 400  # of each trajectory, and for how many periods they are followed
+_SLOW, _SLOW_AHEAD = "too many steps", "too many steps ahead"
+_LOOK_AHEAD = (attractors.lasts, attractors.is_chaotic, attractors.stays_the_same, attractors.has_broad_spectrum, attractors.passes_zero_one,
+               attractors.is_stationary, attractors.has_positive_exponent)
 _MOST_CONTRACTION = 100.0  # of the logarithm of a volume, in a period; beyond, steps and frames get so short that one system costs as much as dozens
 
 
@@ -257,10 +265,10 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     except ValueError:  # a parent that leaves its attractor, or two that cannot be coupled like this
         return [], {"not coupled": config.variants}
     base, params = systems[0], np.array([system.parameter_values for system in systems])
-    ensemble = integrate_ensemble(base, params, length=LENGTH, points_per_period=POINTS_PER_PERIOD, transient=_TRANSIENT)
+    ensemble = integrate_ensemble(base, params, length=LENGTH, points_per_period=POINTS_PER_PERIOD, transient=_TRANSIENT, most_steps=config.most_steps)
     stiff = contraction(ensemble) * base.period > _MOST_CONTRACTION
-    verdict = validate(ensemble, {"diverged": attractors.is_whole, "stiff": lambda ensemble, whole: whole & ~stiff} | dict(config.battery()))
-    reasons = Counter(str(reason) for reason in verdict.reason if reason)
+    verdict = validate(ensemble, _battery(config, stiff))
+    reasons = Counter(_SLOW if reason == _SLOW_AHEAD else str(reason) for reason in verdict.reason if reason)
     lanes = np.flatnonzero(verdict.accepted)[:2 * config.most_variants]
     reasons["more variants"] += int(verdict.accepted.sum() - len(lanes))
     found = []
@@ -270,8 +278,10 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
         lanes, ahead = lanes[ahead.ok], ahead.take(ahead.ok)
     if len(lanes):
         last, start = ahead.last_states, float(ahead.times[-1])
-        came, beside = _from_beside(ensemble, lanes, attempt, config)
-        reasons["escapes"] += int((~came).sum())
+        ends, beside = _from_beside(ensemble, lanes, attempt, config)
+        came, slow = (ends == Outcome.OK).all(1), (ends == Outcome.STEP_BUDGET).any(1) & (config.most_steps is not None)
+        reasons["escapes"] += int((~came & ~slow).sum())
+        reasons[_SLOW] += int(slow.sum())
         lanes, last, beside = lanes[came], last[came], beside[came]
     if len(lanes):
         method = "variational" if not base.kinks & {"sign", "step"} else "twins"
@@ -302,13 +312,33 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     return found, {reason: count for reason, count in reasons.items() if count}
 
 
+def _battery(config: DiscoveryConfig, stiff: np.ndarray) -> dict[str, attractors.AttractorTest]:
+    """The tests of `config`, and before them what costs too much; with a budget of steps, what uses it up in the record, or in the look ahead."""
+    slow = lambda ensemble, whole: whole & (ensemble.outcome != Outcome.STEP_BUDGET)
+    tests = {} if config.most_steps is None else {_SLOW: slow}
+    tests |= {"diverged": attractors.is_whole, "stiff": lambda ensemble, whole: whole & ~stiff}
+    for name, test in config.battery().items():
+        if test in _LOOK_AHEAD and config.most_steps is not None and _SLOW_AHEAD not in tests:
+            tests[_SLOW_AHEAD] = _fast_ahead
+        tests[name] = test
+    return tests
+
+
+def _fast_ahead(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
+    """The look ahead did not use up its steps."""
+    passed = candidates.copy()
+    if candidates.any():
+        passed[candidates] = attractors.look_ahead(ensemble, candidates).outcome != Outcome.STEP_BUDGET
+    return passed
+
+
 def _from_beside(ensemble: Ensemble, lanes: np.ndarray, attempt: Attempt, config: DiscoveryConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Whether all `_COMPANIONS` of each lane, which start a hundredth beside its last state, stay for `_AWAY` periods, (len(lanes),); and where the first of them is then."""
+    """How the `_COMPANIONS` of each lane, which start a hundredth beside its last state, end after `_AWAY` periods, (len(lanes), `_COMPANIONS`); and where the first of them is then."""
     system, rng = ensemble.system, np.random.default_rng(np.random.SeedSequence([config.seed, stream_key("beside"), attempt.number]))
     lanes = np.repeat(lanes, _COMPANIONS)
     beside = ensemble.last_states[lanes] + 0.01 * np.array(system.scale or (1.0,) * system.dim) * rng.standard_normal((len(lanes), system.dim))
-    came = integrate_ensemble(system, ensemble.params[lanes], beside, length=1, transient=_AWAY, tolerance=rough_tolerance(system))
-    return came.ok.reshape(-1, _COMPANIONS).all(1), came.last_states[::_COMPANIONS]
+    came = integrate_ensemble(system, ensemble.params[lanes], beside, length=1, transient=_AWAY, tolerance=rough_tolerance(system), most_steps=ensemble.most_steps)
+    return came.outcome.reshape(-1, _COMPANIONS), came.last_states[::_COMPANIONS]
 
 
 def contraction(ensemble: Ensemble) -> np.ndarray:
@@ -338,14 +368,17 @@ class Archive:
         self.founders, self.config = list(founders), config
         self.entries: list[Entry] = []
         self.fields: Counter[str] = Counter()
-        self._descriptors = np.empty((0, len(UNITS)))
+        self._descriptors, self._known = np.empty((64, len(UNITS))), 0  # with room: one more must not copy all
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def note(self, entry: Entry) -> None:
         """A founder's descriptors: what is new has to be away from them, too."""
-        self._descriptors = np.concatenate([self._descriptors, [entry.descriptors]])
+        if self._known == len(self._descriptors):
+            self._descriptors = np.concatenate([self._descriptors, np.empty_like(self._descriptors)])
+        self._descriptors[self._known] = entry.descriptors
+        self._known += 1
 
     def add(self, entry: Entry) -> None:
         self.note(entry)
@@ -354,7 +387,7 @@ class Archive:
 
     def judge(self, entry: Entry) -> tuple[Entry, str]:
         """The entry with its novelty, and the reason why it stays out, "" if it does not."""
-        near = np.sort(distances(np.array(entry.descriptors), self._descriptors)[0]) if len(self._descriptors) else np.array([np.inf])
+        near = np.sort(distances(np.array(entry.descriptors), self._descriptors[:self._known])[0]) if self._known else np.array([np.inf])
         entry = replace(entry, novelty=float(min(near[:self.config.neighbours].mean(), 1e6)))
         if self.fields[entry.field] >= self.config.most_variants:
             return entry, "more variants"

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from . import attractors
 from .attractors import validate
-from .integration import Ensemble, integrate_ensemble, rough_tolerance, sample_initial_conditions
+from .integration import Ensemble, Outcome, integrate_ensemble, rough_tolerance, sample_initial_conditions
 from .lyapunov import reference_exponents
 from .skew import Coupling, draw_pairs
 from .store import (LOCK, MANIFEST, OWNER, PIECES, StoreConfig, Trajectory, checksum, locked, progress_of, read_record,
@@ -389,8 +389,18 @@ def _record(system: System, params: np.ndarray, ics: np.ndarray, rate: float, co
     return ensemble
 
 
+_NOT_WHOLE = {Outcome.STEP_BUDGET: "too many steps", Outcome.STEP_UNDERFLOW: "a pole"}  # what else ends a trajectory than that it diverges
+
+
 def _reasons(ensemble: Ensemble, stored: Ensemble, tests: Mapping[str, attractors.AttractorTest]) -> np.ndarray:
     """Why each trajectory is rejected, (batch,), "" where it is not: judged on the finer record, but for whether the points that are stored are enough."""
+    reasons = _judged(ensemble, stored, tests)
+    for outcome, reason in _NOT_WHOLE.items():
+        reasons[(reasons == "diverged") & (ensemble.outcome == outcome)] = reason
+    return reasons
+
+
+def _judged(ensemble: Ensemble, stored: Ensemble, tests: Mapping[str, attractors.AttractorTest]) -> np.ndarray:
     if len(stored.times) == len(ensemble.times):
         return validate(ensemble, tests).reason
     of_stored = {name: test for name, test in tests.items() if test is attractors.is_resolved}

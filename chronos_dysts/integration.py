@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from .engines import delay, runge_kutta, taylor
-from .engines.common import Outcome, guard_radii, longest_step
+from .engines.common import STEPS_PER_PERIOD, Outcome, guard_radii, longest_step
 from .engines.taylor import has_heyoka
 from .systems import System
 
@@ -26,7 +26,7 @@ class Ensemble:
 
     `states` (batch, dim, time) are raw states, float64; where `outcome` (batch,) is not `Outcome.OK` they are NaN.
     `times` (time,) in the flow's own units; `params` (batch, n_parameters) in the order of `System.parameter_names`. Of a system with
-    delays, `pasts` are the sampled pasts (batch, dim, nodes) at the first and at the last of `times`.
+    delays, `pasts` are the sampled pasts (batch, dim, nodes) at the first and at the last of `times`. `most_steps` is the budget that it was integrated with.
     """
     system: System
     states: np.ndarray
@@ -34,6 +34,7 @@ class Ensemble:
     times: np.ndarray
     params: np.ndarray
     pasts: tuple[np.ndarray, np.ndarray] | None = None
+    most_steps: float | None = None
 
     @property
     def ok(self) -> np.ndarray:
@@ -63,7 +64,7 @@ class Ensemble:
 def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *,
                        length: int = 1024, points_per_period: float = 100.0, dt: float | None = None,
                        times: np.ndarray | None = None, transient: float = 0.0, start: float = 0.0, tolerance: float = 1e-12,
-                       engine: str = "auto", device: str | None = None) -> Ensemble:
+                       engine: str = "auto", device: str | None = None, most_steps: float | None = None) -> Ensemble:
     """Integrate a batch of trajectories of one flow and sample them at `length` equally spaced times, or at `times`.
 
     `params` (batch, n_parameters), default the system's own; `ics` (batch, dim) raw states, default the system's own; for
@@ -72,6 +73,7 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
     integrated and not stored; the first sample lies at its end. Or `times` (time,), increasing, are given one by one, from `start` on.
     `tolerance` is the local error, relative.
     `engine` is "heyoka", "torch" or "auto": heyoka where it is installed. torch runs on `device`, such as "cuda", default the processor.
+    `most_steps` is a budget: so many steps a period each trajectory may take in the mean. None: as many as anything but a runaway needs, thousands a period.
     What fails is told by `Ensemble.outcome`, and its states are NaN. Raises ValueError for bad arguments.
     """
     params = system.parameter_values[None] if params is None else np.atleast_2d(np.asarray(params, float))
@@ -90,6 +92,10 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
     times = _grid(system, length, points_per_period, dt, times, transient, start)
     params, ics = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(ics, (batch, *ics.shape[1:]))
     max_steps = int(10_000 + (50 if system.is_smooth else 10) * (times[-1] - start) / longest_step(system))
+    if most_steps is not None:
+        if not most_steps >= STEPS_PER_PERIOD:
+            raise ValueError(f"most_steps has to be at least {STEPS_PER_PERIOD}, the steps in a period of the slowest flow, not {most_steps}")
+        max_steps = min(max_steps, int(np.ceil(most_steps * (1 + (times[-1] - start) / system.period))))
     arguments, pasts = (start, times, tolerance, max_steps), None
     if system.is_delayed:
         if engine != "auto" or device is not None:
@@ -101,11 +107,14 @@ def integrate_ensemble(system: System, params: np.ndarray | None = None, ics: np
         states, outcome = taylor.integrate(system, ics.T, params.T, *arguments)
         if engine == "auto" and not system.is_smooth and (outcome == Outcome.STEP_BUDGET).any():
             stuck = np.flatnonzero(outcome == Outcome.STEP_BUDGET)
-            states[stuck], outcome[stuck] = runge_kutta.integrate(system, ics[stuck].T, params[stuck].T, *arguments)
+            states[stuck], outcome[stuck] = runge_kutta.integrate(system, ics[stuck].T, params[stuck].T, *arguments[:3], min(max_steps, _SECOND_TRY))
     outcome[(outcome == Outcome.OK) & _lost(states, guard_radii(system))] = Outcome.DIVERGED
     for array in (states, *(pasts or ())):
         array[outcome != Outcome.OK] = np.nan
-    return Ensemble(system, states, outcome, times, params, pasts and tuple(pasts))
+    return Ensemble(system, states, outcome, times, params, pasts and tuple(pasts), most_steps)
+
+
+_SECOND_TRY = 20_000  # steps of torch for what heyoka could not finish: some minutes
 
 
 def _grid(system: System, length, points_per_period, dt, times, transient, start) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from chronos_dysts.systems import PANDA20, System, catalogue, get_system, split_
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "nbs" / "results"
 FOUNDERS = ["Aizawa", "Halvorsen", "Thomas"]
 SMALL = dict(n_systems=6, founders=FOUNDERS, test_fraction=0.0, validation_fraction=0.0, max_dim=6, lyapunov_periods=60, kinds=["state", "diffusive"])
 
@@ -247,7 +249,7 @@ def test_a_search_that_finds_nothing_says_why(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("changes,message", [
     ({"n_systems": 0}, "n_systems"), ({"kinds": ["flw"]}, "did you mean 'flow'"), ({"strengths": [1]}, "least and the largest"), ({"recombination": 2}, "recombination"),
-    ({"prefix": "a/b"}, "prefix"), ({"founders": []}, "empty"), ({"founders": ["MackeyGlass"]}, "delay"), ({"founders": ["Lorentz"]}, "did you mean"), ({"n_system": 3}, "no key")])
+    ({"prefix": "a/b"}, "prefix"), ({"founders": []}, "empty"), ({"founders": ["MackeyGlass"]}, "delay"), ({"founders": ["Lorentz"]}, "did you mean"), ({"most_steps": 10}, "most_steps has to be at least 64"), ({"n_system": 3}, "no key")])
 def test_bad_settings_are_named(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         discover({"output_dir": str(tmp_path / "found"), "test_fraction": 0.0, "validation_fraction": 0.0, **changes}, QUIET)
@@ -268,6 +270,47 @@ def test_a_folder_of_something_else_is_left_alone(found, tmp_path):
         discover(DiscoveryConfig(str(tmp_path), **SMALL), QUIET)
 
 
+def test_what_needs_too_many_steps_is_left_alone():
+    """The budget holds in the record, in the look ahead and beside; what stays within it is found to the last bit as without."""
+    def found(budget, names=("ExcitableCell",), kind="", number=3):
+        systems = tuple(get_system(name) for name in names)
+        config = DiscoveryConfig(founders=list(names), test_fraction=0.0, validation_fraction=0.0, most_steps=budget)
+        return try_out(Attempt(number, names, kind), systems, names, config)
+
+    _, reasons = found(64)
+    assert reasons["too many steps"] > 0 and "too many steps" not in found(None)[1] and sum(reasons.values()) == 8
+    ordinary = ("Rossler", "Thomas"), "state", 7
+    free, bounded = found(None, *ordinary), found(1000, *ordinary)
+    assert free == bounded and len(free[0]) > 0
+
+
+def test_a_budget_belongs_to_an_archive(found, tmp_path):
+    """The default is not that of an archive from before there was one: it is not carried on under another."""
+    from chronos_dysts.store import read_record, write_record
+
+    folder = tmp_path / "found"
+    shutil.copytree(found, folder)
+    manifest = read_record(folder / discovery.MANIFEST)
+    manifest["config"].pop("most_steps")
+    write_record({key: value for key, value in manifest.items() if key != "sha256"}, folder / discovery.MANIFEST)
+    with pytest.raises(FileExistsError, match="most_steps=None, asked for most_steps=1000"):
+        discover(DiscoveryConfig(str(folder), **SMALL), QUIET)
+    assert [entry.name for entry in discover(DiscoveryConfig(str(folder), **SMALL, most_steps=None), QUIET)] == [entry.name for entry in read_archive(found)]
+
+
+def test_the_committed_archive_gives_the_same_trajectories_on_this_machine():
+    """The states of nbs/results/reproduced_otherwise.json were made on one machine; here they come again, before chaos has grown what processors round otherwise."""
+    kept, entries = json.loads((RESULTS / "reproduced_otherwise.json").read_text()), {entry.name: entry for entry in read_archive(RESULTS / ARCHIVE)}
+    chosen = {row["kind"]: row for row in kept["systems"]}
+    assert len(chosen) >= 5
+    for row in chosen.values():
+        system = System.from_json(entries[row["name"]].system.to_json())
+        again = integrate_ensemble(system, times=np.array(row["times"]), tolerance=kept["tolerance"]).states[0]
+        errors = np.abs((again - np.array(row["states"])) / np.array(system.scale)[:, None]).max(0)
+        assert (errors < 1e-8).all(), (row["name"], errors)
+    assert all(error < 1e-8 for errors in kept["largest"].values() for error in errors.values())
+
+
 @pytest.mark.parametrize("name", ["seed", "panda-like", "nano"])
 def test_recipes_are_configurations_of_their_commands(name):
     from omegaconf import OmegaConf
@@ -282,6 +325,7 @@ def test_recipes_are_configurations_of_their_commands(name):
         assert sum("_drives_" in name for names in sides.values() for name in names) == 40
     if name == "nano":
         bred = DiscoveryConfig.from_mapping(OmegaConf.to_container(compose("discover", (), name)))
+        assert bred.most_steps is None  # as the archive was bred that the shipped model has learnt from
         assert bred.output_dir == config.archive and compose("train", (), name).data_dir == config.data_dir
         assert bred.scheme == config.scheme == "panda20" and not {family for founder in bred.chosen_founders() for family in founder.families} & {
             family for flow in (*PANDA20, *split_systems(scheme="panda20").validation) for family in get_system(flow).families}

@@ -182,3 +182,61 @@ def test_an_accelerator_gives_the_same_trajectories(name):
 @pytest.mark.parametrize("name", [name for name in catalogue() if name not in {"MacArthur", "InteriorSquirmer"}])
 def test_every_flow_agrees_with_scipy_in_torch(name):
     assert deviation(name, "torch") < (1e-3 if name in SHORT else 1e-5)
+
+
+# ---- how much work a trajectory may make ----
+
+
+def test_a_pole_ends_a_trajectory_at_once_and_says_so():
+    """MacArthur's eighth parameter set drives a resource below zero, to a pole of its rates: a long coarse record of it took half an hour of ever smaller steps."""
+    from chronos_dysts import generation
+
+    system = get_system("MacArthur")
+    config = generation.GenerationConfig("nowhere", systems=["MacArthur"], split="train", n_params=8, length=2304, points_per_period=[10, 120], tolerance=1e-9, tests=["diverged", "settled"])
+    params, ics = generation._draws(system, config, range(8, 16))
+    ensemble = generation._record(system, params, ics[:, 0], generation._rate(system, config, 8), config)
+    wanted = Outcome.STEP_UNDERFLOW if has_heyoka() else ensemble.outcome[7]
+    assert list(ensemble.outcome) == [Outcome.OK] * 7 + [wanted] and np.isnan(ensemble.states[7]).all()
+    if has_heyoka():
+        assert generation._reasons(ensemble, ensemble, config.tests_of("MacArthur", "train"))[7] == "a pole"
+
+
+@heyoka
+@pytest.mark.parametrize("name", ["Chua", "StickSlipOscillator"])
+def test_the_time_of_the_last_kink_is_known(name):
+    """Or kink after kink would be taken for a pole: the events are copies that heyoka made."""
+    system = get_system(name)
+    if name == "StickSlipOscillator":
+        system = system.with_params({"t0": 8 * system.params["t0"]})
+    taylor._compiled.__dict__.clear()
+    ensemble = integrate_ensemble(system, length=500)
+    (integrator,) = taylor._compiled.integrators.values()
+    assert ensemble.ok[0] and (0 < integrator.turned.times).all() and (integrator.turned.times <= ensemble.times[-1]).all()
+
+
+def test_what_heyoka_cannot_finish_has_a_second_try_of_bounded_length(monkeypatch):
+    asked = []
+
+    def stuck(system, x, p, start, times, tolerance, max_steps, *device):
+        asked.append(max_steps)
+        return np.full((x.shape[1], system.dim, len(times)), np.nan), np.full(x.shape[1], Outcome.STEP_BUDGET, np.int8)
+    monkeypatch.setattr(integration, "has_heyoka", lambda: True)
+    monkeypatch.setattr(taylor, "integrate", stuck)
+    monkeypatch.setattr(runge_kutta, "integrate", stuck)
+    assert integrate_ensemble(get_system("Chua"), length=2304, points_per_period=10).outcome[0] == Outcome.STEP_BUDGET
+    assert asked[0] > 100_000 and asked[1] == integration._SECOND_TRY
+    assert len(asked) == 2 and integrate_ensemble(get_system("Lorenz"), length=2304).outcome[0] == Outcome.STEP_BUDGET and len(asked) == 3  # a smooth flow has none
+
+
+@pytest.mark.parametrize("engine", [pytest.param("heyoka", marks=heyoka), "torch"])
+def test_a_budget_of_steps_is_in_steps_a_period_and_of_each_trajectory_alone(engine):
+    """A circle that is run through sixty times in what is called a period."""
+    system = System("Fast", ("x", "y"), ("rate*y", "-rate*x"), (("rate", 1.0),), ic=(1.0, 0.0), period=2 * np.pi)
+    params = np.array([[1.0], [60.0], [2.0]])
+    free = integrate_ensemble(system, params, length=20, points_per_period=10, engine=engine)
+    bounded = integrate_ensemble(system, params, length=20, points_per_period=10, engine=engine, most_steps=100)
+    assert free.ok.all() and free.most_steps is None and bounded.most_steps == 100 and bounded.take([0]).most_steps == 100
+    assert list(bounded.outcome) == [Outcome.OK, Outcome.STEP_BUDGET, Outcome.OK]
+    np.testing.assert_array_equal(bounded.states[[0, 2]], free.states[[0, 2]])
+    with pytest.raises(ValueError, match="at least 64"):
+        integrate_ensemble(system, most_steps=10)

@@ -65,6 +65,7 @@ class _HeyokaIntegrator:
 
         hy.set_logger_level_critical()  # a lane that overflows is an outcome here, not news
         self.n_params, self.system = len(system.parameter_names), system
+        self.turned = _Turned(self.lanes)
         variables = hy.make_vars(*system.variables) if system.dim > 1 else [hy.make_vars(*system.variables)]
         kinks: list = []
         jumps: list[int] = []
@@ -99,7 +100,7 @@ class _HeyokaIntegrator:
                     sides += [hy.subs(expression, signs) for expression in (turn, plus, minus)]
                     self.jumps.append(k)
                     continue
-            events.append((turn, _Flip(self.n_params + k)))
+            events.append((turn, _Flip(self.turned, self.n_params + k)))
         if self.jumps:
             self.sides = hy.cfunc(sides, vars=variables)
         radii = guard_radii(system)
@@ -142,6 +143,7 @@ class _HeyokaIntegrator:
         if self.n_kinks:
             self.begin(x, p, start)
             ta.reset_cooldowns()
+        self.turned.times[:] = -np.inf
         ta.set_time(start)
         if times[0] != start:
             ta.propagate_until([times[0]] * self.lanes, max_steps=max_steps, max_delta_t=caps)
@@ -162,16 +164,34 @@ class _HeyokaIntegrator:
             return np.full(self.lanes, Outcome.OK)
         names = np.array(names)
         short = (names == "step_limit") & (np.asarray(ta.time) < end)
-        return np.where(names == "err_nf_state", Outcome.DIVERGED, np.where(short, Outcome.STEP_BUDGET, Outcome.OK))
+        short = np.where(short & self.at_pole(), Outcome.STEP_UNDERFLOW, np.where(short, Outcome.STEP_BUDGET, Outcome.OK))
+        return np.where(names == "err_nf_state", Outcome.DIVERGED, short)
+
+    def at_pole(self) -> np.ndarray:
+        """Which lanes (8,) stand before a pole: their steps are below the rounding of time, and it is not that kink follows kink."""
+        ta = self.integrator
+        time = np.asarray(ta.time)
+        return (np.abs(ta.last_h) < 1e-14 * np.maximum(np.abs(time), self.system.period)) & (time - self.turned.times > 1e-9 * self.system.period)
+
+
+class _Turned:
+    """When a sign last turned, by lane. heyoka copies what its events hold; this they share."""
+
+    def __init__(self, lanes: int):
+        self.times = np.full(lanes, -np.inf)
+
+    def __deepcopy__(self, memo):
+        return self
 
 
 class _Flip:
     """Event: the argument of a kink goes through zero; its sign follows the direction."""
 
-    def __init__(self, index: int):
-        self.index = index
+    def __init__(self, turned: _Turned, index: int):
+        self.turned, self.index = turned, index
 
     def __call__(self, ta, d_sgn, lane):
+        self.turned.times[lane] = ta.time[lane]
         ta.pars[self.index, lane] = d_sgn if d_sgn else -ta.pars[self.index, lane]
         return True
 
@@ -191,6 +211,7 @@ class _Arrive:
 
     def turn(self, ta, lane, u, rate, slides) -> None:
         own, sign = self.integrator, 1.0 if rate > 0 else -1.0
+        own.turned.times[lane] = ta.time[lane]
         mode = own.n_params + own.n_kinks + 2 * self.jump
         ta.pars[own.n_params + own.jumps[self.jump], lane] = sign
         ta.pars[mode, lane], ta.pars[mode + 1, lane] = float(slides), sign * _CLEARANCE - u
