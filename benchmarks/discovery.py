@@ -165,15 +165,15 @@ def far(arguments):
     novelty = yaml.safe_load((archive / "config.yaml").read_text())["novelty"]
     grid = np.arange(0, WANTED + 1, 500)
     dimension, known = refused(archive, novelty, grid)
-    summary = {"rows": rows, "dimension": dimension, "refused_at": {str(size): share for size, share in zip(grid[::10].tolist(), known[::10])}, "rates": {}, "hours_for_20000_two_free_cores": {}}
+    summary = {"rows": rows, "dimension": dimension, "refused_at": {str(size): share for size, share in zip(grid[::10].tolist(), known[::10])}, "rates": {}, "hours_for_20000_two_cores": {}}
     for name, budget in budgets.items():
         mine = [row for row in rows if row["most_steps"] == budget]
         of = {size: [row for row in mine if abs(row["size"] - size) < 40] for size in sizes}
         summary["rates"][name] = {str(size): 60 * sum(row["found"] for row in some) / sum(row["cpu_seconds"] for row in some) for size, some in of.items()}
         each = 60 / summary["rates"][name][str(sizes[-1])] * (1 - np.interp(sizes[-1], grid, known)) / (1 - np.array(known))
-        summary["hours_for_20000_two_free_cores"][name] = float(np.trapezoid(each, grid) / 2 / 3600)
+        summary["hours_for_20000_two_cores"][name] = float(np.trapezoid(each, grid) / 2 / 3600)
         print(f"most_steps {name}: " + ", ".join(f"{rate:.0f} a core-minute from {size}" for size, rate in summary["rates"][name].items())
-              + f"; 20,000 in {summary['hours_for_20000_two_free_cores'][name]:.1f} hours of two cores")
+              + f"; 20,000 in {summary['hours_for_20000_two_cores'][name]:.1f} hours of two cores")
     return summary
 
 
