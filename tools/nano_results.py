@@ -119,7 +119,7 @@ def main():
     parser.add_argument("--side", choices=("test", "validation"), default="test")
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--data-dir", type=Path, default=Path("corpora/panda20"))
-    parser.add_argument("--parts", nargs="+", default=["windows", "contexts", "noise", "rollouts", "published"])
+    parser.add_argument("--parts", nargs="*", default=["windows", "contexts", "noise", "rollouts", "published"])
     parser.add_argument("--others", nargs="*", default=[], help="name=checkpoint of further models, on the windows up to 128 steps")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -138,13 +138,6 @@ def main():
         rows = windows(ours | simple, systems, args.data_dir, args.context)
         result["windows"] = {"per_trajectory": 20, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)),
                              "per_system": lines(rows[(rows.metric == "smape100") & (rows.horizon == 128)].groupby(["system", "forecaster"], sort=False)["value"].mean().unstack().reset_index())}
-    if args.others:
-        others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
-        rows = families(ours | simple | others, systems, args.data_dir, args.context)
-        record = lambda made: {key: made.get(key) for key in ("model_id", "size", "steps", "context_length", "prediction_length", "validation")} | {"batch": made["train"]["per_device_train_batch_size"]}
-        spent = lambda path: json.loads((Path(path).parent / "seconds.json").read_text())["seconds"]  # of one core, as tools/nano_families.py writes it
-        result["families"] = {"summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)), "processor": processor(),
-                              "made": {name: record(model.made) | {"weights": model.model.num_parameters(), "processor_seconds": spent(path)} for (name, path), model in zip((other.split("=") for other in args.others), others.values())}}
     if "contexts" in args.parts:
         result["contexts"] = {"lengths": CONTEXTS, "summary": {str(length): lines(summarise(longer(ours | simple, systems, args.data_dir, length))) for length in CONTEXTS}}
     if "noise" in args.parts:
@@ -154,14 +147,23 @@ def main():
         rows = rollouts(ours | {"nano, greedy": models.forecaster(model, "greedy", rollout="greedy")} | simple, systems, args.data_dir, args.context)
         result["rollouts"] = {"steps": ROLLOUT, "seed": ROLLOUT_SEED, "trajectories": 2, "summary": lines(summarise(rows)), "against_parroting": lines(compare(rows))}
     if "published" in args.parts: result["published"] = published(ours | simple, list(systems))
-    result |= {"processor": processor(), "seconds": round(time.process_time() - began), "python": platform.python_version(), "versions": models.versions() | {"dysts": version("dysts")}}
+    if args.parts: result["seconds"] = round(time.process_time() - began)
+    if args.others:
+        others = {name: models.load(path, name=name) for name, path in (other.split("=") for other in args.others)}
+        began = time.process_time()
+        rows = families(ours | simple | others, systems, args.data_dir, args.context)
+        record = lambda made: {key: made.get(key) for key in ("model_id", "size", "steps", "context_length", "prediction_length", "validation")} | {"batch": made["train"]["per_device_train_batch_size"]}
+        spent = lambda path: json.loads((Path(path).parent / "seconds.json").read_text())["seconds"]  # of one core, as tools/nano_families.py writes it
+        result["families"] = {"summary": lines(summarise(rows)), "against_parroting": lines(compare(rows)), "processor": processor(), "seconds": round(time.process_time() - began),
+                              "made": {name: record(model.made) | {"weights": model.model.num_parameters(), "processor_seconds": spent(path)} for (name, path), model in zip((other.split("=") for other in args.others), others.values())}}
+    result |= {"processor": processor(), "python": platform.python_version(), "versions": models.versions() | {"dysts": version("dysts")}}
     if output: write_json(result, output)
     for part in ("windows", "noise", "rollouts"):
         for line in result.get(part, {}).get("summary", []):
             print(part, *(line[key] for key in ("metric", "horizon", "forecaster", "median", "low", "high")))
     for series, found in result.get("published", {}).items():
         for line in found["table"]: print(series, line["forecaster"], line["median"], line["low"], line["high"])
-    print(result["seconds"], "s of the processor")
+    print(result["seconds"], "s of the processor, of families", result.get("families", {}).get("seconds", 0))
 
 
 if __name__ == "__main__":
