@@ -8,7 +8,7 @@ speed  A T5 of the same size, batch and precision, trained in three ways that ta
          bare    Forward, backward, clipping and a fused AdamW on one batch that is ready: the limit.
        Beside that the share of the time that our loop waits for data.
 chip   On a GPU: samples a second, the share of the chip's dense bf16 peak (floating-point operations are counted product by product, attention included), and memory, for `small` models of the three families at context 512 in bf16, each beside
-       its bare loop, the T5 also beside the public recipe. Batches are those of --chip-batches, halved where the memory does not suffice. Without a GPU it says so; --anyway runs it on the CPU on `nano` models, to see that it works.
+       its bare loop, with the seconds of a bare step that kernels of attention, of other products and of the rest take, the T5 also beside the public recipe. Batches are those of --chip-batches, halved where the memory does not suffice. Without a GPU it says so; --anyway runs it on the CPU on `nano` models, to see that it works.
 
 --makers is the number of processes that make our batches, 0 for a thread. On a GPU steps are timed by its own events, without a stop between them; on the CPU in processor time of the training process, so that a busy machine disturbs less (the worker
 of the public loader is a process of its own and does not count; our thread does). Waiting is by the clock.
@@ -28,7 +28,9 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import torch
+from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import profile
 from torch.utils.data import IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -36,13 +38,15 @@ from transformers.trainer_callback import PrinterCallback
 from windows import public, write_store
 
 from chronos_dysts.augmentations import Mixture, RandomAffineTransform, RandomConvexCombinationTransform
-from chronos_dysts.models import FAMILIES, build, model_inputs
+from chronos_dysts.models import FAMILIES, build, for_training, model_inputs
 from chronos_dysts.store import open_store, write_json
 from chronos_dysts.training import ChronosTrainer
 from chronos_dysts.windows import StoreSource
 
 PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "B200": 2250, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70, "RTX 4090": 165}
 """Dense bf16 peak in TFLOP/s by the maker's data sheets, by what the name of the device holds."""
+KERNELS = {"attention": ("flash", "fmha", "sdpa", "cudnn"), "products": ("nvjet", "gemm", "gemv", "cutlass", "xmma", "cublas")}
+"""What the names of kernels hold; a kernel is of the first kind that fits, and of "the rest" where none does."""
 SKIPPED = 3  # steps at the start of a round that are not timed
 
 
@@ -139,32 +143,51 @@ class Waiting(TrainerCallback):
             self.clock.waited = self.clock.trainer.waited
 
 
-def bare(folder: Path, family: str, size: str, batch: int, args) -> float:
-    """Median seconds a step on one batch that is ready."""
+def bare(folder: Path, family: str, size: str, batch: int, args) -> tuple[float, dict[str, float]]:
+    """Median seconds a step on one batch that is ready, and those of the GPU's kernels in one more step, by kind."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = fresh(family, size, args).to(device).train()
+    model = for_training(fresh(family, size, args)).to(device).train()
     source = StoreSource(open_store(folder / "files"), args.context, args.horizon, batch, channels="joint" if family == "chronos-2" else "one")
     inputs = {name: x.to(device) if torch.is_tensor(x) else x for name, x in model_inputs(model, source.batch(0)).items()}
     source.close()
     optimiser, forward = torch.optim.AdamW(model.parameters(), 1e-3, fused=True), torch.compile(model) if args.compile else model
-    times = []
-    for _ in range(args.steps + SKIPPED):
+
+    def step():
         with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
             loss = forward(**inputs).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
+    times = []
+    for _ in range(args.steps + SKIPPED):
+        step()
         times.append(mark(device))
-    return step_seconds(times)
+    seconds = step_seconds(times)
+    return seconds, kernel_seconds(step) if device.type == "cuda" else {}
+
+
+def kernel_seconds(step) -> dict[str, float]:
+    """Seconds of a step that the GPU spends in attention, in other products and in the rest."""
+    with profile() as profiler:
+        step()
+        torch.cuda.synchronize()
+    found = dict.fromkeys([*KERNELS, "the rest"], 0.0)
+    for event in profiler.key_averages():
+        if event.device_type == DeviceType.CUDA and event.self_device_time_total:
+            found[next((kind for kind, parts in KERNELS.items() if any(part in event.key.lower() for part in parts)), "the rest")] += event.self_device_time_total / 1e6
+    return found
 
 
 def spread(values: list[float]) -> dict:
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
-def speed_part(folder: Path, args) -> list[dict]:
-    return [speed_at(folder, batch, args) for batch in args.batch]
+def speed_part(folder: Path, args, keep) -> None:
+    rows = []
+    for batch in args.batch:
+        rows.append(speed_at(folder, batch, args))
+        keep(rows)
 
 
 def speed_at(folder: Path, batch: int, args) -> dict:
@@ -176,7 +199,7 @@ def speed_at(folder: Path, batch: int, args) -> dict:
         ours, waited = with_ours(folder, "chronos-t5", args.size, batch, args)
         seconds["ours"].append(ours)
         waits.append(waited)
-        seconds["bare"].append(bare(folder, "chronos-t5", args.size, batch, args))
+        seconds["bare"].append(bare(folder, "chronos-t5", args.size, batch, args)[0])
     ratios = {"public": spread([p / o for p, o in zip(seconds["public"], seconds["ours"])]), "bare": spread([b / o for b, o in zip(seconds["bare"], seconds["ours"])])}
     print(f"chronos-t5 {args.size}, context {args.context}, horizon {args.horizon}, batches of {batch}, {args.precision}{', compiled' if args.compile else ''}; {args.rounds} rounds of {args.steps} steps", flush=True)
     for name, text in (("public", "the public recipe's loop"), ("ours", "ours"), ("bare", "a bare loop on one ready batch")):
@@ -198,11 +221,11 @@ def operations(folder: Path, family: str, size: str, batch: int, args) -> int:
     return counter.get_total_flops()
 
 
-def chip_part(folder: Path, args) -> dict | None:
+def chip_part(folder: Path, args, keep) -> None:
     gpu = torch.cuda.is_available()
     if not (gpu or args.anyway):
         print("no GPU: nothing to say about a chip")
-        return None
+        return
     name = torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine()
     peak = next((peak for part, peak in PEAKS.items() if part in name), None) if gpu else None
     size, device = "small" if gpu else "nano", torch.device("cuda" if gpu else "cpu")
@@ -217,7 +240,7 @@ def chip_part(folder: Path, args) -> dict | None:
                 seconds, waited = with_ours(folder, family, size, batch, args)
                 memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
                 settle(device)
-                limit = bare(folder, family, size, batch, args)
+                limit, kernels = bare(folder, family, size, batch, args)
                 break
             except torch.OutOfMemoryError:
                 if batch == 1:
@@ -225,14 +248,14 @@ def chip_part(folder: Path, args) -> dict | None:
             batch //= 2  # outside the handler, which holds on to what does not fit
         count = each * batch
         line = {"family": family, "batch": batch, "samples per second": batch / seconds, "bare samples per second": batch / limit, "TFLOP/s": count / seconds / 1e12, "MFU": count / seconds / 1e12 / peak if peak else None, "bare MFU": count / limit / 1e12 / peak if peak else None,
-                "GiB": memory, "waiting": waited, "GFLOP a sample": each / 1e9}
+                "GiB": memory, "waiting": waited, "GFLOP a sample": each / 1e9, "kernels": kernels}
         if family == "chronos-t5":
             settle(device)
             line["public samples per second"] = batch / with_public(folder, size, batch, args)
             line["public GiB"] = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
         lines.append(line)
-        print("  " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in line.items()), flush=True)
-    return {"device": name, "peak TFLOP/s": peak, "size": size, "models": lines}
+        print("  " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in (line | kernels).items() if key != "kernels"), flush=True)
+        keep({"device": name, "peak TFLOP/s": peak, "size": size, "models": lines})
 
 
 def main():
@@ -259,9 +282,11 @@ def main():
         for name in args.parts.split(","):
             if name not in ("speed", "chip"):
                 parser.error(f"there is no part {name!r}; there are speed, chip")
-            found[name] = {"speed": speed_part, "chip": chip_part}[name](Path(folder), args)
-            if args.json:  # part by part
-                write_json(found, args.json)
+            def keep(value, name=name):
+                found[name] = value
+                if args.json:  # line by line
+                    write_json(found, args.json)
+            {"speed": speed_part, "chip": chip_part}[name](Path(folder), args, keep)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,14 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2 import Chronos2Model
 from chronos.chronos2.model import Chronos2Encoder
 from chronos.chronos2.config import Chronos2CoreConfig
-from chronos.chronos2.layers import AttentionOutput, GroupSelfAttention
+from chronos.chronos2.layers import MHA, AttentionOutput, GroupSelfAttention
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from torch.nn.functional import dropout, pad, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.models.t5.modeling_t5 import T5Attention, T5LayerCrossAttention
 from transformers.utils import logging as transformers_logging
 
 from .architecture import LONGEST, DystsConfig, DystsModel, DystsPipeline, roll
@@ -43,10 +47,10 @@ from .tokenizers import MeanScaleBins, QuantileBins, Tokenizer, make_tokenizer, 
 
 # %% auto #0
 __all__ = ['FAMILIES', 'GEOMETRIES', 'DYSTS_GEOMETRIES', 'PATCH', 'CHRONOS_2_LEVELS', 'ROLLOUTS', 'check_family', 'build',
-           'family_of', 'bundled', 'locate', 'load_model', 'load_made', 'lengths', 'set_lengths', 'versions', 'save',
-           'token_inputs', 'model_inputs', 'sample_paths', 'ChronosForecaster', 'ChronosDystsPipeline', 'T5Forecaster',
-           'BoltForecaster', 'Chronos2Forecaster', 'DystsForecaster', 'forecaster', 'load', 'set_tokenizer',
-           'learn_bins']
+           'for_training', 'attend', 'family_of', 'bundled', 'locate', 'load_model', 'load_made', 'lengths',
+           'set_lengths', 'versions', 'save', 'token_inputs', 'model_inputs', 'sample_paths', 'ChronosForecaster',
+           'ChronosDystsPipeline', 'T5Forecaster', 'BoltForecaster', 'Chronos2Forecaster', 'DystsForecaster',
+           'forecaster', 'load', 'set_tokenizer', 'learn_bins']
 
 # %% ../nbs/51_models.ipynb #28a36360
 FAMILIES = ("chronos-t5", "chronos-bolt", "chronos-2", "chronos-dysts")
@@ -166,8 +170,74 @@ def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
     model.accepts_loss_kwargs = False
     if isinstance(model, Chronos2Model):
         model.encoder._construct_and_invert_group_time_mask = partial(_Groups, model.encoder)
-        for block in model.encoder.block: block.layer[1].__class__ = _AttentionInGroups
+        for block in model.encoder.block:
+            block.layer[1].__class__ = _AttentionInGroups
+            for layer in block.layer[:2]: layer.self_attention.__class__ = _Attention
     return model
+
+
+def for_training(model: PreTrainedModel) -> PreTrainedModel:
+    "The model itself, a T5 or a Bolt from now on with `attend` while it trains on a GPU; the other families have it from the start."
+    for module in model.modules():
+        if isinstance(module, T5LayerCrossAttention): module.EncDecAttention.knows_positions = False
+        if isinstance(module, T5Attention) and module.config._attn_implementation == "sdpa": module.config._attn_implementation = _T5_ATTENTION
+    return model
+
+
+def attend(query: torch.Tensor,  # (batch, heads, n, d_kv)
+           key: torch.Tensor,  # (batch, heads, m, d_kv)
+           value: torch.Tensor,  # (batch, heads, m, d_kv)
+           bias: torch.Tensor | None = None,  # broadcasts to (batch, heads, n, m); may be learnt
+           p: float = 0.0,  # share of the weights that are dropped
+           ) -> torch.Tensor:  # (batch, heads, n, d_kv)
+    """Attention without scaling, `softmax(query keyᵀ + bias) value`, as it is fast while a model trains on a GPU.
+
+    Of a single query, or of few of each, sums are taken: kernels made for blocks of 64 and more compute mostly what is thrown away. With a bias, the keys are filled up to a multiple of eight,
+    the lengths that kernels are made for.
+    """
+    n, m = query.shape[-2], key.shape[-2]
+    if n == 1 or n * m <= _FEW:
+        scores = (query[..., :, None, :].float() * key[..., None, :, :].float()).sum(-1)
+        weights = dropout((scores if bias is None else scores + bias).softmax(-1), p)
+        return (weights[..., None] * value[..., None, :, :].float()).sum(-2).to(query.dtype)
+    if bias is not None:
+        spare = -m % 8
+        # A row where all is masked stays finite: the least number of single precision would be infinite in bf16
+        bias = pad(bias.clamp(min=torch.finfo(query.dtype).min).to(query.dtype), (0, spare), value=-math.inf).expand(*query.shape[:-1], -1)
+        key, value = (pad(x, (0, 0, 0, spare)) for x in (key, value))
+    return scaled_dot_product_attention(query, key, value, bias, p, scale=1.0)
+
+
+_FEW = 64  # products of a query and a key
+
+
+def _trains_on_gpu(module: torch.nn.Module, query: torch.Tensor) -> bool:
+    # Elsewhere the numbers are those of the packaged models to the last bit
+    return module.training and query.is_cuda
+
+
+def _t5_attention(module: T5Attention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float = 1.0, position_bias: torch.Tensor | None = None, **kwargs: Any) -> tuple[torch.Tensor, None]:
+    "The attention of T5 and Bolt, as transformers calls it."
+    if not _trains_on_gpu(module, query): return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, position_bias=position_bias, **kwargs)
+    bias, n = position_bias if getattr(module, "knows_positions", True) else None, query.shape[-2]
+    if attention_mask is None and module.is_causal and n > 1: attention_mask = torch.ones(n, key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        bias = torch.where(attention_mask, torch.zeros((), dtype=query.dtype, device=query.device) if bias is None else bias, torch.finfo(query.dtype).min)
+    elif attention_mask is not None: bias = attention_mask if bias is None else bias + attention_mask
+    return attend(query, key, value, bias, dropout).transpose(1, 2).contiguous(), None
+
+
+_T5_ATTENTION = "chronos-dysts"
+AttentionInterface.register(_T5_ATTENTION, _t5_attention)
+AttentionMaskInterface.register(_T5_ATTENTION, sdpa_mask)
+
+
+class _Attention(MHA):
+    "The attention of Chronos-2."
+
+    def _sdpa_attention(self, query_states: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, None]:
+        if not _trains_on_gpu(self, query_states): return super()._sdpa_attention(query_states, key_states, value_states, mask)
+        return attend(query_states, key_states, value_states, mask, self.dropout), None
 
 
 @torch.compiler.disable  # the sizes depend on the data: a compiled model breaks off here, once before all its layers

@@ -136,7 +136,7 @@ class ChronosTrainer(Trainer):
     "transformers' `Trainer` for the three families, on batches of a `WindowSource`. `made` is the record that goes into checkpoints; `validation` scores the model; `average` is the decay of averaged weights; `l2_sp` the strength of the pull to the weights that `model` comes with; `batches`, where it is given, so many batches come again and again and are kept on the device."
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, source: WindowSource, made: Mapping[str, Any], *, validation: Validation | None = None, average: float | None = None, l2_sp: float | None = None, batches: int | None = None, **kwargs: Any):
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(model=models.for_training(model), args=args, **kwargs)
         # See `models`: no family here normalises its loss by the number of tokens of the whole batch
         self.model_accepts_loss_kwargs = False
         self.source, self.made, self.waited, self.loader = source, dict(made), 0.0, None

@@ -368,3 +368,50 @@ def test_a_token_begins_like_the_old_one_of_its_value(kind):
         assert abs(nearest - int(theirs)) <= (3 if kind == "two-level" else 1)  # a coarse cell is wider than a bin
     assert models.set_tokenizer(model, "mean-scale", 514) and not hasattr(model.config, "chronos_pipeline_class")
     with pytest.raises(ValueError, match="reads numbers"): models.set_tokenizer(build("chronos-bolt"), kind)
+
+
+# ---- attention as a model trains with it on a GPU ----
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("family", FAMILIES[:3])
+def test_attention_on_a_gpu_is_that_of_the_packaged_model(family, missing, monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    context, target = torch.randn(12, 96, generator=random).cumsum(1), torch.randn(12, 32, generator=random)
+    if missing: context[:5, :40], context[7] = torch.nan, torch.nan
+    groups = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 4, 4])
+
+    def slopes():
+        model.zero_grad()
+        loss = model(**inputs).loss
+        loss.backward()
+        return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model = build(family, {"size": "nano", "dropout_rate": 0.0}, context_length=96, prediction_length=32).train()
+    inputs = models.model_inputs(model, {"context": context, "target": target, "group_ids": groups})
+    for frozen in (False, True):  # learnt positions that are not trained, as with LoRA, still count
+        for name, p in model.named_parameters(): p.requires_grad_(not frozen or "attention_bias" not in name)
+        loss, expected = slopes()
+        shapes = []
+        with monkeypatch.context() as patch:
+            patch.setattr(models, "_trains_on_gpu", lambda module, query: module.training)
+            patch.setattr(models, "attend", lambda *arguments, attend=models.attend: shapes.append((arguments[0].shape[2], arguments[1].shape[2])) or attend(*arguments))
+            models.for_training(model)
+            there, found = slopes()
+            with torch.no_grad(): model.eval()(**inputs)
+            model.train()
+        assert set(shapes) == {"chronos-t5": {(97, 97), (33, 33), (33, 97)}, "chronos-bolt": {(7, 7), (1, 1), (1, 7)}, "chronos-2": {(9, 9), (4, 4)}}[family]
+        assert len(shapes) == {"chronos-t5": 6, "chronos-bolt": 6, "chronos-2": 4}[family]  # of the model that trains, not of the one that forecasts
+        torch.testing.assert_close(there, loss, rtol=1e-5, atol=0)
+        assert found.keys() == expected.keys()
+        scale = max(float(slope.norm()) for slope in expected.values())
+        for name, slope in expected.items(): assert float((found[name] - slope).norm()) < 1e-4 * scale, name
+
+
+@pytest.mark.parametrize("n, m", [(1, 40), (4, 4), (12, 40)])
+def test_attention_drops_its_share_of_weights(n, m):
+    torch.manual_seed(0)
+    query, key = torch.randn(200, 2, n, 8), torch.randn(200, 2, m, 8)
+    whole, dropped = (models.attend(query, key, torch.eye(m).expand(200, 2, m, m), None, p) for p in (0.0, 0.25))  # the weights themselves
+    torch.testing.assert_close(whole.sum(-1), torch.ones(200, 2, n))
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)

@@ -422,6 +422,19 @@ def test_online_windows_and_generic_series_and_exact_resume(family, data_dir, tm
     assert again.resumed_from == 3 and equal(weights(whole.directory), weights(again.directory)) and whole.losses == again.losses
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_ends_with_the_same_weights_too(family, data_dir, tmp_path, monkeypatch):
+    "Attention over several blocks of keys, as a T5 has it, adds up its way back in any order, unless it is told not to."
+    more = dict(context_length=256, prediction_length=64, train={"bf16": True} | ({"full_determinism": True} if family == "chronos-t5" else {}))
+    whole, _ = run(configuration(data_dir, tmp_path, family, "whole", **more | {"train": dict(more["train"])}))
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 5)
+        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **more | {"train": dict(more["train"])}))
+    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **more | {"train": dict(more["train"])}))
+    assert again.resumed_from == 3 and equal(weights(whole.directory), weights(again.directory))
+
+
 def test_what_is_tested_is_not_integrated(data_dir, tmp_path):
     (tmp_path / "data" / "test" / "LorenzBounded").mkdir(parents=True)
     (tmp_path / "data" / "test" / "LorenzBounded" / "0_T-8.arrow").touch()

@@ -13,6 +13,8 @@ in torch. The states are kept: a test integrates some of these systems on every 
 import argparse
 import json
 import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -34,13 +36,17 @@ TIMES, TOLERANCE = (0, 1, 2, 5, 10), 1e-12  # Lyapunov times
 EARLY, EACH, SEED = (0.5, 1, 2), 3, 0  # Lyapunov times, before chaos has grown anything; systems of each kind
 
 
+def states_of(tolerance, entry):
+    """The states of one system at `TIMES`, from the state in its JSON, in deviations, (dim, time)."""
+    system = System.from_json(entry.system.to_json())
+    return integrate_ensemble(system, times=np.array(TIMES) / entry.exponents[0], tolerance=tolerance).states[0] / np.array(system.scale)[:, None]
+
+
 def states(tolerance):
-    """The states of all systems at `TIMES`, from the state in their JSON, by name."""
-    found = {}
-    for entry in read_archive(RESULTS / "archive.jsonl"):
-        system = System.from_json(entry.system.to_json())
-        found[entry.name] = integrate_ensemble(system, times=np.array(TIMES) / entry.exponents[0], tolerance=tolerance).states[0] / np.array(system.scale)[:, None]
-    return found
+    """Those of all systems, by name."""
+    entries = read_archive(RESULTS / "archive.jsonl")
+    with ProcessPoolExecutor() as pool:
+        return dict(zip((entry.name for entry in entries), pool.map(partial(states_of, tolerance), entries, chunksize=4)))
 
 
 def by_scipy(system, times):
