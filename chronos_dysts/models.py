@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import resources
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos2.layers import MHA, AttentionOutput, GroupSelfAttention
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
 from safetensors import SafetensorError, safe_open
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout, pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, PretrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -205,10 +206,13 @@ def attend(query: torch.Tensor,  # (batch, heads, n, d_kv)
         # A row where all is masked stays finite: the least number of single precision would be infinite in bf16
         bias = pad(bias.clamp(min=torch.finfo(query.dtype).min).to(query.dtype), (0, spare), value=-math.inf).expand(*query.shape[:-1], -1)
         key, value = (pad(x, (0, 0, 0, spare)) for x in (key, value))
-    return scaled_dot_product_attention(query, key, value, bias, p, scale=1.0)
+    # Over several blocks of keys fused kernels add up gradients in whichever order they come: no run would end with the same weights twice
+    with sdpa_kernel(SDPBackend.MATH) if m > _BLOCK else nullcontext():
+        return scaled_dot_product_attention(query, key, value, bias, p, scale=1.0)
 
 
 _FEW = 64  # products of a query and a key
+_BLOCK = 64  # keys
 
 
 def _trains_on_gpu(module: torch.nn.Module, query: torch.Tensor) -> bool:

@@ -406,7 +406,18 @@ def test_attention_on_a_gpu_is_that_of_the_packaged_model(family, missing, monke
         for name, slope in expected.items(): assert float((found[name] - slope).norm()) < 1e-4 * scale, name
 
 
-@pytest.mark.parametrize("n, m", [(1, 40), (4, 4), (12, 40)])
+def test_a_compiled_t5_attends_in_one_graph(monkeypatch):
+    monkeypatch.setattr(models, "_trains_on_gpu", lambda module, query: module.training)
+    model = models.for_training(build("chronos-t5", {"size": "nano", "dropout_rate": 0.0}, context_length=96, prediction_length=32)).train()
+    inputs = models.model_inputs(model, {"context": torch.randn(2, 96, generator=torch.Generator().manual_seed(0)).cumsum(1), "target": torch.randn(2, 32)})
+    torch.compiler.reset()
+    graphs = []
+    compiled = torch.compile(model, backend=lambda graph, example: graphs.append(graph) or graph.forward)(**inputs)
+    torch.testing.assert_close(compiled.loss, model(**inputs).loss)
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("n, m", [(1, 40), (4, 4), (12, 40), (12, 80)])
 def test_attention_drops_its_share_of_weights(n, m):
     torch.manual_seed(0)
     query, key = torch.randn(200, 2, n, 8), torch.randn(200, 2, m, 8)

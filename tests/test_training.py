@@ -425,13 +425,13 @@ def test_online_windows_and_generic_series_and_exact_resume(family, data_dir, tm
 @pytest.mark.gpu
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_gpu_ends_with_the_same_weights_too(family, data_dir, tmp_path, monkeypatch):
-    "Attention over several blocks of keys, as a T5 has it, adds up its way back in any order, unless it is told not to."
-    more = dict(context_length=256, prediction_length=64, train={"bf16": True} | ({"full_determinism": True} if family == "chronos-t5" else {}))
-    whole, _ = run(configuration(data_dir, tmp_path, family, "whole", **more | {"train": dict(more["train"])}))
+    "With more than a block of keys for a T5, and patches of them for the others."
+    config = lambda name: configuration(data_dir, tmp_path, family, name, context_length=256, prediction_length=64, train={"bf16": True})
+    whole, _ = run(config("whole"))
     with monkeypatch.context() as patch:
         stopping_at(patch, 5)
-        with pytest.raises(Stop): run(configuration(data_dir, tmp_path, family, "stopped", **more | {"train": dict(more["train"])}))
-    again, _ = run(configuration(data_dir, tmp_path, family, "stopped", **more | {"train": dict(more["train"])}))
+        with pytest.raises(Stop): run(config("stopped"))
+    again, _ = run(config("stopped"))
     assert again.resumed_from == 3 and equal(weights(whole.directory), weights(again.directory))
 
 
