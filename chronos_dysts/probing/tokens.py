@@ -515,7 +515,7 @@ def _look_into_heads(config: TokensConfig, forecaster: ChronosForecaster, trajec
     "What is told of the heads, and of forecasts without some of them."
     channels = by_trajectory[by_trajectory["own"].notna()]
     table = head_table(by_trajectory[by_trajectory["own"].isna()], group_of, config.seed)
-    run.write("heads", table)
+    run.write("attention", by_trajectory); run.write("heads", table)
     order = [(row.attention, int(row.head)) for row in table.itertuples()]
     n = min(config.n_ablated, len(order) // 2)
     rest = [order[n:][i] for i in np.random.default_rng([config.seed, stream_key("other heads")]).permutation(len(order) - n)]
