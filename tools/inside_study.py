@@ -34,7 +34,7 @@ from chronos_dysts.integration import integrate_ensemble
 from chronos_dysts.lyapunov import reference_exponents
 from chronos_dysts.probing.common import families_of, family_groups, group_interval, random_twin
 from chronos_dysts.probing.error_growth import Integrator, bit_scaling, context_scaling, forecast_errors, precision_limits, twins, window_ends
-from chronos_dysts.probing.tokens import bin_counts, bin_usage, calibration_error, head_table, run_tokens
+from chronos_dysts.probing.tokens import RANKED, bin_counts, bin_usage, calibration_error, head_table, run_tokens
 from chronos_dysts.protocols import TrajectorySpec
 from chronos_dysts.store import open_store, write_atomically, write_json
 from chronos_dysts.systems import get_system
@@ -105,7 +105,7 @@ def correlations(rows):
     """Of each trajectory and training: rank correlation of entropy and expansion rate over the windows, the same with the rates shifted by half a trajectory, and the difference."""
     means, found = rows.groupby(["seed", "system", "trajectory", "window"])[["entropy", "expansion"]].mean().dropna(), []
     for (seed, system, _), part in means.groupby(["seed", "system", "trajectory"]):
-        if len(part) >= 8 and part.expansion.std() > 0:
+        if len(part) >= RANKED and part.expansion.std() > 0:
             own, shifted = (spearmanr(part.entropy, rates)[0] for rates in (part.expansion, np.roll(part.expansion, len(part) // 2)))
             found.append((seed, system, own, shifted, own - shifted))
     return pd.DataFrame(found, columns=["seed", "system", "own", "shifted", "beyond"])
