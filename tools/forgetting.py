@@ -1,6 +1,6 @@
 """What fine-tuning on chaos costs elsewhere, and what the remedies save: the runs behind nbs/84_forgetting.ipynb, and the fine-tuned models that 82_tokens and 83_error_growth look into.
 
-    nice -n 10 python tools/forgetting.py            # an hour on one core; killed at any moment, it goes on
+    nice -n 10 python tools/forgetting.py            # three quarters of an hour on one core; killed at any moment, it goes on
 
 Generates a small corpus of flows with families set aside, fine-tunes the models that come with the package in several ways, measures each on the suite of `chronos_dysts.probing.forgetting` and on the flows that were set aside, and writes
 nbs/results/forgetting.json, run by run.
@@ -44,7 +44,7 @@ SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
-SEEDS = {(base, arm): (0, 1, 2) if arm in THRICE else (0,) for base in ("chronos-dysts-generic-bolt", "chronos-dysts-generic-t5") for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {(base, arm): (0, 1, 2) for base in ("chronos-dysts-generic-2", "chronos-dysts-generic-t5") for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")}
 
 
 def corpus(folder, console):
