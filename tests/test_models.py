@@ -222,7 +222,7 @@ def test_contexts_that_are_refused(checkpoints, bad):
     with pytest.raises(ValueError, match="NaN or infinite"): load(checkpoints["chronos-bolt"]).forecast(context, 4)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"], ids=["unknown", "absent"])
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(ValueError, match=f"device='{device}' cannot be used: .*; take cpu"): load("chronos-dysts-nano", device)
 
