@@ -44,7 +44,7 @@ SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {(base, arm): (0, 1, 2) for base in ("chronos-dysts-generic-2", "chronos-dysts-generic-t5") for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {(base, arm): (0, 1, 2) for base, arms in (("chronos-dysts-generic-2", ("plain", "replay-0.1", "replay-0.25", "lora-8")), ("chronos-dysts-generic-t5", ("plain", "replay-0.1", "replay-0.25"))) for arm in arms}
 
 
 def corpus(folder, console):
