@@ -1,6 +1,6 @@
 """What fine-tuning on chaos costs elsewhere, and what the remedies save: the runs behind nbs/84_forgetting.ipynb, and the fine-tuned models that 82_tokens and 83_error_growth look into.
 
-    nice -n 10 python tools/forgetting.py            # three quarters of an hour on one core; killed at any moment, it goes on
+    nice -n 10 python tools/forgetting.py            # half an hour on one core; killed at any moment, it goes on
 
 Generates a small corpus of flows with families set aside, fine-tunes the models that come with the package in several ways, measures each on the suite of `chronos_dysts.probing.forgetting` and on the flows that were set aside, and writes
 nbs/results/forgetting.json, run by run.

@@ -195,7 +195,7 @@ def main():
         for name in FLOWS:
             began, flow = time.process_time(), get_system(name)
             trajectories = TrajectorySpec((name,), n_ics=N_ICS, length=LONGEST + HORIZON * N_WINDOWS, points_per_lyapunov_time=30, seed=SEED).make(name)
-            if not args.models or name not in flows:
+            if not args.models or name not in flows or not path.exists():
                 flows[name] = of_flow(flow, trajectories, ContextParroting(motif_length=1, exclude=HORIZON))
             for label in asked:
                 if label in IN_ERROR_GROWTH:
