@@ -1,9 +1,14 @@
 """What it costs to keep the states of a model beside reading the windows: the stream of embeddings against the bare encoder, in one run, window for window.
 
-    python benchmarks/probing.py            # seconds to minutes, one thread
+    python benchmarks/probing.py                                # some ten minutes, one thread
+    python benchmarks/probing.py --only "Bolt nano"             # seconds
+    python benchmarks/probing.py --json nbs/results/probing_speed.json   # what nbs/benchmarks.ipynb shows
+
+The two take turns, round by round; what is compared is the processor time of the same windows in the same round. Then one pass streams the windows of all rounds: what it needs beyond the peak of the rounds is memory that grows with their number.
 """
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -18,9 +23,10 @@ import numpy as np
 import torch
 
 from chronos_dysts import models
+from chronos_dysts.evaluation import environment
 from chronos_dysts.forecasting import Standardiser
 from chronos_dysts.probing import embeddings
-from chronos_dysts.store import Trajectory
+from chronos_dysts.store import Trajectory, write_json
 
 CONTEXT = 512  # steps, or as many as the model reads
 
@@ -51,24 +57,31 @@ def prepared(forecaster, windows):
     return found
 
 
+def peak():
+    """The most memory that the process has had so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, help="of each model; default: 10,000 of the smallest, fewer of the others")
     parser.add_argument("--only", help="the model with this in its name")
     parser.add_argument("--rounds", type=int, default=10, help="parts in which the two take turns")
+    parser.add_argument("--json", type=Path, help="a file for the numbers; models that are not measured now stay in it")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     cases = [("Bolt nano", models.load("chronos-dysts-generic-bolt"), 10_000), ("Chronos-2 nano", models.load("chronos-dysts-generic-2"), 2000),
-             ("Bolt tiny", models.forecaster(models.build("chronos-bolt", "tiny"), "tiny"), 1000), ("T5 nano", models.load("chronos-dysts-generic-t5"), 1000)]
-    print(f"{'':16} windows   stream / bare encoder (CPU time, median of rounds)   windows/s   grown by, MiB")
+             ("Bolt tiny", models.forecaster(models.build("chronos-bolt", "tiny"), "tiny"), 10_000), ("Chronos-2 tiny", models.forecaster(models.build("chronos-2", "tiny"), "tiny"), 10_000), ("T5 nano", models.load("chronos-dysts-generic-t5"), 1000)]
+    print(f"{'':16} windows   stream / bare encoder (CPU time, median of rounds)   windows/s   peak, MiB   grown by, MiB")
+    made = json.loads(args.json.read_text())["models"] if args.json and args.json.exists() else {}
     for name, forecaster, count in cases:
         if args.only and args.only not in name:
             continue
         length = min(CONTEXT, forecaster.context_length)
         count = max(1, (args.windows or count) // args.rounds)
         series = [Trajectory(rng.normal(size=(1, count + length - 1)).cumsum(1).astype(np.float32), f"{k}", "walk", {}, np.zeros(1), 1.0, 1.0, 0) for k in range(args.rounds)]
-        ratios, seconds, before = [], 0.0, None
+        ratios, seconds = [], 0.0
         with tempfile.TemporaryDirectory() as folder:
             for k, one in enumerate(series):
                 windows = embeddings.spread_windows([one], length, count)
@@ -82,10 +95,16 @@ def main():
                     spent[which] = time.process_time() - start
                 ratios.append(spent["stream"] / spent["bare"])
                 seconds += spent["stream"]
-                if k == 1:
-                    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(f"{name:16} {count * args.rounds:7} {statistics.median(ratios):8.3f} ({min(ratios):.2f} to {max(ratios):.2f}) {count * args.rounds / seconds:38.0f} {grown:14.1f}", flush=True)
+            before, told = peak(), []
+            windows = embeddings.spread_windows(series, length, count)
+            embeddings.stream_states(forecaster, windows, Path(folder) / "all", progress=told.append)
+            states = sum(file.stat().st_size for file in (Path(folder) / "all").rglob("*.arrow")) / 2**20
+        rate = count * args.rounds / seconds
+        made[name] = {"windows": len(windows), "context_length": length, "weights": sum(p.numel() for p in forecaster.model.parameters()), "ratios": [round(r, 4) for r in ratios], "windows per second": round(rate), "told of progress": len(told),
+                      "peak MiB": round(peak()), "grown MiB": round(peak() - before, 1), "states MiB": round(states, 1), "load": round(os.getloadavg()[0], 1)}
+        print(f"{name:16} {len(windows):7} {statistics.median(ratios):8.3f} ({min(ratios):.2f} to {max(ratios):.2f}) {rate:38.0f} {peak():11.0f} {peak() - before:15.1f}", flush=True)
+        if args.json:
+            write_json({"models": made, **environment()}, args.json)
     print(f"load {os.getloadavg()[0]:.1f}, one thread")
 
 

@@ -857,8 +857,10 @@ def load(model_id: str | os.PathLike,  # a checkpoint directory or a hub name
          ) -> ChronosForecaster:
     """A checkpoint as a `Forecaster`: `.forecast`, and `.predict_quantiles` and `.embed` as in chronos-forecasting; `.family` is read from the checkpoint.
 
-    Raises as `load_model` does.
+    Raises `ValueError` for a device that is not there, and as `load_model` does.
     """
+    try: torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error: raise ValueError(f"device={str(device)!r} cannot be used: {str(error).splitlines()[0].rstrip('.')}; take cpu, or one that this installation of torch finds") from None
     return forecaster(load_model(model_id, family).to(device), name or str(model_id), **options)
 
 # %% ../nbs/51_models.ipynb #db31ca0f

@@ -222,6 +222,11 @@ def test_contexts_that_are_refused(checkpoints, bad):
     with pytest.raises(ValueError, match="NaN or infinite"): load(checkpoints["chronos-bolt"]).forecast(context, 4)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"], ids=["unknown", "absent"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ValueError, match=f"device='{device}' cannot be used: .*; take cpu"): load("chronos-dysts-nano", device)
+
+
 def test_standardise_as_it_was_trained(checkpoints):
     model = load_model(checkpoints["chronos-t5"])
     assert forecaster(model, "a").standardise and not forecaster(model, "a", standardise=False).standardise

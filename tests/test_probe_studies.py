@@ -283,6 +283,14 @@ def test_overlap_is_one_for_a_copy_only():
     np.testing.assert_allclose(np.abs(np.fft.rfft(surrogates)), np.broadcast_to(np.abs(np.fft.rfft(context)), surrogates.shape[:2] + (51,)), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("windows, expansion, said", [(5, 1.0, "at least 8 windows of a trajectory, and there are 5"), (9, np.nan, "no flow here whose expansion is known"), (9, 0.0, "the same everywhere")])
+def test_why_there_is_no_correlation(windows, expansion, said):
+    rows = pd.DataFrame({"system": "Lorenz", "trajectory": "Lorenz/0", "window": np.repeat(np.arange(windows), 3), "entropy": np.random.default_rng(0).random(3 * windows), "expansion": expansion * np.repeat(np.arange(windows), 3)})
+    assert said in tokens._tell_entropy(rows, {}, 0)
+    told = tokens._tell_entropy(pd.concat([rows.assign(window=rows.window + k * windows, expansion=np.repeat(np.arange(windows), 3) + k) for k in range(2)]), {}, 0)
+    assert "rank correlation" in told and "at least" not in told
+
+
 def test_a_model_whose_attention_cannot_be_read_is_looked_at_otherwise(tiny, data_dir, tmp_path, monkeypatch):
     def unreadable(*_): raise ValueError("Model has no attention with projections q, k, v and o, so its maps cannot be read")
     monkeypatch.setattr(tokens, "_attentions", unreadable)
@@ -357,7 +365,7 @@ def commands(tiny, data_dir):
             "forgetting": [f"model_id={tiny['chronos-bolt']}", f"base={tiny['chronos-bolt']}", f"data_dir={data_dir}", "count=1", "shares=[0.5]"]}
 
 
-@pytest.mark.parametrize("name, files", [("tokens", ("windows.parquet", "heads.parquet", "ablation.parquet", "entropy.png", "calibration.png", "heads.png")), ("error_growth", ("errors.parquet", "twins.parquet", "rates.parquet", "growth.png", "context.png", "bits.png")),
+@pytest.mark.parametrize("name, files", [("tokens", ("windows.parquet", "attention.parquet", "heads.parquet", "ablation.parquet", "entropy.png", "calibration.png", "heads.png")), ("error_growth", ("errors.parquet", "twins.parquet", "rates.parquet", "growth.png", "context.png", "bits.png")),
                                          ("forgetting", ("scores.parquet", "datasets.parquet", "forgetting.parquet", "flows.parquet", "frontier.png", "datasets.png"))])
 def test_a_command_that_is_killed_goes_on(name, files, tiny, data_dir, tmp_path, capsys):
     words = ["probe", name, *commands(tiny, data_dir)[name]]

@@ -1,6 +1,6 @@
 """What fine-tuning on chaos costs elsewhere, and what the remedies save: the runs behind nbs/84_forgetting.ipynb, and the fine-tuned models that 82_tokens and 83_error_growth look into.
 
-    nice -n 10 python tools/forgetting.py            # twenty minutes on one core; killed at any moment, it goes on
+    nice -n 10 python tools/forgetting.py            # half an hour on one core; killed at any moment, it goes on
 
 Generates a small corpus of flows with families set aside, fine-tunes the models that come with the package in several ways, measures each on the suite of `chronos_dysts.probing.forgetting` and on the flows that were set aside, and writes
 nbs/results/forgetting.json, run by run.
@@ -44,7 +44,7 @@ SAMPLES = 8  # paths of a T5
 SHARES = (0.25, 0.5, 0.75)  # of a fine-tuned model in its mean with the base
 PROTOCOL_OF = {"chronos-t5": replace(PROTOCOL, context_length=128, n_windows=2)}
 THRICE = ("plain", "replay-0.1", "replay-0.25", "lora-8", "l2_sp-0.1")  # with three seeds
-SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {("chronos-dysts-generic-2", arm): (0, 1, 2) for arm in ("plain", "replay-0.1", "replay-0.25", "lora-8")} | {("chronos-dysts-generic-t5", "plain"): (0,)}
+SEEDS = {("chronos-dysts-generic-bolt", arm): (0, 1, 2) if arm in THRICE else (0,) for arm in ARMS} | {(base, arm): (0, 1, 2) for base, arms in (("chronos-dysts-generic-2", ("plain", "replay-0.1", "replay-0.25", "lora-8")), ("chronos-dysts-generic-t5", ("plain", "replay-0.1", "replay-0.25"))) for arm in arms}
 
 
 def corpus(folder, console):
@@ -55,7 +55,7 @@ def corpus(folder, console):
 def runs():
     """(name, base, arm, seed) of all runs, the most wanted first."""
     found = [(f"{base.rpartition('-')[2]}-{arm}-{seed}", base, arm, seed) for (base, arm), seeds in SEEDS.items() for seed in seeds]
-    return sorted(found, key=lambda run: (run[1].endswith("t5"), len(SEEDS[run[1], run[2]]) == 1, run[1].endswith("-2"), run[3], run[2] != "plain"))  # a T5 takes as long as all others
+    return sorted(found, key=lambda run: (run[1].endswith("t5"), run[2] not in ("plain", "replay-0.1"), len(SEEDS[run[1], run[2]]) == 1, run[1].endswith("-2"), run[3], run[2] != "plain"))  # a T5 takes four times as long as a Bolt
 
 
 def scored(name, forecaster, datasets, flows, kept):
@@ -70,6 +70,7 @@ def scored(name, forecaster, datasets, flows, kept):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=[base.rpartition("-")[2] for base in MODELS], help="runs of one base")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="runs trained in these ways")
     parser.add_argument("--missing", action="store_true", help="no runs whose scores are recorded, unless a mean over seeds needs their rows and --runs has them no more")
     parser.add_argument("--means", action="store_true", help="train nothing, and tell the means of the runs that there are")
     parser.add_argument("--corpus", type=Path, default=Path("corpora/inside"))
@@ -125,7 +126,7 @@ def main():
         write_json(record | environment(), RESULTS)
 
     for name, base, arm, seed in runs():
-        if args.means or args.only not in (None, base.rpartition("-")[2]): continue
+        if args.means or args.only not in (None, base.rpartition("-")[2]) or arm not in args.arms: continue
         if args.missing and name in record["runs"] and (len(SEEDS[base, arm]) == 1 or (args.runs / f"{name}-flows.parquet").exists()): continue
         began = time.process_time()
         changes = {key: value for key, value in (MODELS[base] | ARMS[arm]).items() if key != "train"}
@@ -133,7 +134,7 @@ def main():
         model = models.load_model(result.directory)
         record["runs"][name] = {"loss": result.losses[-1][1]}
         add(name, base, model)
-        if arm in ("plain", "replay-0.1", "replay-0.25") and base != "chronos-dysts-generic-t5":
+        if arm in ("plain", "replay-0.1", "replay-0.25"):
             for share in SHARES:
                 add(f"{name}-mean-{share}", base, interpolated(models.load_model(base), model, share))
         console.print(f"{name}: {time.process_time() - began:.0f} s", highlight=False)

@@ -392,7 +392,7 @@ def _questions(config: EmbeddingsConfig, known: pd.DataFrame, table: pd.DataFram
         if len(rows): check_probe(held_out[rows], config.folds, f"the probe {name}", "trajectories" if name == "system" else "families")
         kinds, owners = np.unique(values[rows].astype(str if name in _CLASSES else float), return_inverse=True)
         if not len(rows): silent.append(f"{name}: nobody knows it of these systems.")
-        elif len(kinds) < 2 or (name not in _CLASSES and np.ptp(values[rows].astype(float)) < 1e-3): silent.append(f"{name}: it is {kinds[0]:.3g} of all windows, and there is nothing to tell apart." if name not in _CLASSES else f"{name}: all windows are {kinds[0]}, and there is nothing to tell apart.")
+        elif len(kinds) < 2 or (name not in _CLASSES and np.ptp(values[rows].astype(float)) < 1e-3): silent.append(f"{name}: {PROBES[name]} is {kinds[0]:.3g} of all windows, and there is nothing to tell apart." if name not in _CLASSES else f"{name}: all windows are {kinds[0]}, and there is nothing to tell apart.")
         elif name == "system" and (table.groupby("system")["trajectory"].nunique() < 2).any(): silent.append("system: a flow has only one trajectory, and none to be recognised by; n_params or n_ics above 1 makes more.")
         elif name == "regime" and (fewest := min((len(np.unique(held_out[rows][owners == k])), kind) for k, kind in enumerate(kinds)))[0] < 3: silent.append(f"regime: {fewest[1]} are only {fewest[0]} of the families, and a probe needs 3.")
         else: asked[name] = rows, held_out
