@@ -567,7 +567,7 @@ def _search(archive: Archive, config: DiscoveryConfig, executor: Executor, count
                     results = [future.result() for future in running.pop(number)]
                     added = _judge(results, number, archive, counts)
                     write_record({"round": number, "entries": [entry.to_json() for entry in added[0]], "counts": added[1],
-                                  "extents": [entry.extent and [part.tolist() for part in (entry.extent.mean, entry.extent.deviation, entry.extent.flow)] for entry in added[0]]}, path)
+                                  "extents": [_parts(entry.extent) for entry in added[0]]}, path)
                 sizes.append(len(archive))
                 advance(min(len(archive), config.n_systems))
                 number += 1
@@ -600,6 +600,11 @@ def _judge(results: Sequence[tuple[list[Entry], dict[str, int]]], number: int, a
                 added.append(entry)
     counts.update(here)
     return added, dict(here)
+
+
+def _parts(extent: Extent | None) -> list[list[float]] | None:
+    """What a round's record keeps of an extent."""
+    return extent and [part.tolist() for part in (extent.mean, extent.deviation, extent.flow)]
 
 
 def _replay(path: Path, number: int, archive: Archive, counts: Counter) -> bool:
