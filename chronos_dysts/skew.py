@@ -9,6 +9,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -75,7 +76,7 @@ class Coupling:
             check_name(getattr(self, name), known, f"{name} of a coupling")
         if self.strength is None:
             object.__setattr__(self, "strength", DEFAULT_STRENGTHS[self.kind])
-        if not np.isfinite(self.strength) or (self.kind == "replacement" and not 0 <= self.strength <= 1):
+        if not isinstance(self.strength, Real) or not np.isfinite(self.strength) or (self.kind == "replacement" and not 0 <= self.strength <= 1):
             raise ValueError(f"the strength of a {self.kind} coupling has to be {'from 0 to 1' if self.kind == 'replacement' else 'a finite number'}, not {self.strength}")
         if self.links is not None:
             object.__setattr__(self, "links", tuple(tuple(link) for link in self.links))

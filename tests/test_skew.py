@@ -135,7 +135,7 @@ def test_a_response_that_depends_on_time_keeps_its_own_clock():
 
 
 @pytest.mark.parametrize("arguments,message", [
-    (dict(kind="flow", reach=7), "asks for 7 coordinates"), (dict(kind="replacement", strength=1.5), "from 0 to 1"), (dict(strength=np.nan), "finite"),
+    (dict(kind="flow", reach=7), "asks for 7 coordinates"), (dict(kind="replacement", strength=1.5), "from 0 to 1"), (dict(strength=np.nan), "finite"), (dict(strength="strong"), "finite number, not strong"),
     (dict(reach=0), "at least one"), (dict(links=()), "at least one"), (dict(links=(("x", "x"),), reach=1), "take the place"), (dict(normalisation="rms"), "normalisation"),
     (dict(kind="state", links=(("x", "x"), ("y", "x"))), "two links"), (dict(kind="replacement", reach=3), "leaves nothing")])
 def test_bad_couplings_are_named(arguments, message):
