@@ -137,7 +137,7 @@ def with_extents(archive, folder):
 
 def go_on(archive, size, systems, changes):
     """A copy of an archive of `size` systems goes on for `systems` more: from the first attempt to the end of the last round, and what was found; of each sort of
-    attempt how many were drawn, spared as in vain and made, their CPU seconds and what was accepted of them (with one thread)."""
+    attempt how many were drawn, spared as in vain, made, and gave something, their CPU seconds and what was accepted of them (with one thread)."""
     import yaml
     from rich.console import Console
 
@@ -179,7 +179,8 @@ def go_on(archive, size, systems, changes):
         def timed(attempt, *arguments):
             start = time.thread_time()
             found = try_out(attempt, *arguments)
-            note(attempt, made=1, cpu_seconds=time.thread_time() - start)
+            seconds = time.thread_time() - start
+            note(attempt, made=1, cpu_seconds=seconds, **({"gave": 1, "cpu_seconds_of_those": seconds} if found[0] else {}))
             return found
         discovery._replay, discovery.write_record, discovery.Archive.is_in_vain = replayed, watched, asked
         if not config["scheduler"]:
@@ -232,18 +233,18 @@ def hours(archive, rows, known, grid):
     for row in rows:
         for name, values in row["sorts"].items():
             total[name].update(values)
-    of = lambda name, key: total[name][key] / total[name]["made"]
     aside = (sum(row["cpu_seconds"] for row in rows) - sum(values["cpu_seconds"] for values in total.values())) / sum(values["drawn"] for values in total.values())  # drawing, judging, writing
     drawn, accepted, seconds, step = 0, 0.0, 0.0, 50
     while accepted < WANTED:
         fresh = 1 - np.interp(accepted, grid, known)
         for name, share in draws.items():
-            count = share / sum(draws.values())
-            new = np.exp(-drawn * count / room[name]) if name in room else 1.0
-            gives = of(name, "accepted") / config.most_variants  # the share of fields that give something
-            made = total[name]["made"] / total[name]["drawn"] if name == "mutation" else 1 - gives * (1 - new)
-            accepted += step * count * (0.0 if name == "mutation" else new * of(name, "accepted") * fresh)
-            seconds += step * count * made * of(name, "cpu_seconds")
+            count, values = step * share / sum(draws.values()), total[name]
+            new = np.exp(-drawn * share / sum(draws.values()) / room[name]) if name in room else 1.0
+            tried = 1 - values["spared"] / values["drawn"] if name == "mutation" else 1.0
+            gives, fails = tried * new * values["gave"] / values["made"], tried * (1 - values["gave"] / values["made"])
+            accepted += 0.0 if name == "mutation" else count * gives * fresh * values["accepted"] / max(values["gave"], 1)
+            seconds += count * gives * values["cpu_seconds_of_those"] / max(values["gave"], 1)
+            seconds += count * fails * (values["cpu_seconds"] - values["cpu_seconds_of_those"]) / max(values["made"] - values["gave"], 1)
         seconds += step * aside
         drawn += step
     return seconds / 2 / 3600, drawn
