@@ -209,45 +209,68 @@ def refused(archive, novelty, sizes):
     return float(dimension), [float((nearest < novelty * (size / count) ** (1 / dimension)).mean()) for size in sizes]
 
 
-def hours(archive, rows, known, grid):
-    """Hours of two cores for 20,000 systems, and how many attempts are drawn for them.
-
-    Each sort of attempt keeps its share of what is drawn, and of what is made its CPU seconds; its yield falls. Pairs of founders run out: a field that has given what is kept of it is spared
-    from then on, and a field that fails is taken to fail again, so that of n draws among F fields the share exp(-n / F) is of new ones. Varied parents give nothing any more.
-    And what is found is refused as known in the share `known` at the sizes `grid`.
-    """
-    import numpy as np
+def opened(archive):
+    """An archive with all its rounds, and how many systems it had after each of them."""
     import yaml
 
     from chronos_dysts.discovery import Archive, DiscoveryConfig, _replay
 
     config = DiscoveryConfig.from_mapping(yaml.safe_load((Path(archive) / "config.yaml").read_text()))
-    full = Archive(config.chosen_founders(), config)
-    names = {system.name for system in full.founders}
+    full, sizes = Archive(config.chosen_founders(), config), []
     for number, path in enumerate(sorted((Path(archive) / "rounds").glob("*.json"))):
         _replay(path, number, full, Counter())
+        sizes.append(len(full))
+    return full, sizes
+
+
+def tried_again(archive, count, changes):
+    """Of `count` pairs of founders that gave nothing in a search, how many give something when they are tried again, with other parameters, projections and strengths."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from chronos_dysts.discovery import LAG, ROUND, try_out
+
+    full, sizes = opened(archive)
+    names, gave = {system.name for system in full.founders}, {entry.number for entry in full.entries}
+    drawn = [full.next_attempt(k, sizes[number - LAG]) for number in range(LAG, len(sizes)) for k in range((number - 1) * ROUND, number * ROUND)]
+    failed = [item for item in drawn if sort_of(item[0], names) in ("pair", "replacement") and item[0].number not in gave]
+    chosen = np.random.default_rng(SEED).permutation(len(failed))[:count]
+    return sum(bool(try_out(replace(attempt, number=attempt.number + 10**6), parents, founders, replace(full.config, **changes))[0]) for attempt, parents, founders in (failed[k] for k in chosen))
+
+
+def hours(archive, rows, known, grid, again):
+    """Hours of two cores for 20,000 systems, and how many attempts are drawn for them.
+
+    Each sort of attempt keeps its share of what is drawn, and the CPU seconds of those that give something and of those that do not; the yield falls. What is found is refused as known in the
+    share `known` at the sizes `grid`. Varied parents are taken to give nothing any more. And pairs of founders run out: of F fields a draw finds each with probability 1 / F, and one that has given is
+    spared from then on. A field gives with a probability of its own, of a beta distribution with the mean that was measured and such that one that failed gives the next time with probability `again`.
+    """
+    import numpy as np
+    from scipy.stats import beta
+
+    full, _ = opened(archive)
+    config, names = full.config, {system.name for system in full.founders}
     draws = Counter(sort_of(full.next_attempt(10**6 + k, len(full))[0], names) for k in range(4000))
     pairs = [(a, b) for a in full.founders for b in full.founders if a.dim + b.dim <= config.max_dim]
     room = {"pair": len(pairs) * len(set(config.kinds) - {"replacement"}), "replacement": sum((a.dim - len(a.unbounded)) * (b.dim - len(b.unbounded)) for a, b in pairs)}
-    total = {name: Counter() for name in draws}
-    for row in rows:
-        for name, values in row["sorts"].items():
-            total[name].update(values)
+    total = {name: sum((Counter(row["sorts"].get(name, {})) for row in rows), Counter()) for name in draws}
+    mean = {name: total[name]["gave"] / total[name]["made"] for name in draws}
+    weight = lambda name: 1 / (mean[name] / np.clip(again, 0.01 * mean[name], 0.9 * mean[name]) - 1)  # a + b of the beta distribution, from mean - E[p^2] = (1 - mean) again
+    chance = {name: beta.ppf((np.arange(400) + 0.5) / 400, mean[name] * weight(name), (1 - mean[name]) * weight(name)) for name in room}
     aside = (sum(row["cpu_seconds"] for row in rows) - sum(values["cpu_seconds"] for values in total.values())) / sum(values["drawn"] for values in total.values())  # drawing, judging, writing
     drawn, accepted, seconds, step = 0, 0.0, 0.0, 50
     while accepted < WANTED:
-        fresh = 1 - np.interp(accepted, grid, known)
         for name, share in draws.items():
             count, values = step * share / sum(draws.values()), total[name]
-            new = np.exp(-drawn * share / sum(draws.values()) / room[name]) if name in room else 1.0
-            tried = 1 - values["spared"] / values["drawn"] if name == "mutation" else 1.0
-            gives, fails = tried * new * values["gave"] / values["made"], tried * (1 - values["gave"] / values["made"])
-            accepted += 0.0 if name == "mutation" else count * gives * fresh * values["accepted"] / max(values["gave"], 1)
-            seconds += count * gives * values["cpu_seconds_of_those"] / max(values["gave"], 1)
-            seconds += count * fails * (values["cpu_seconds"] - values["cpu_seconds_of_those"]) / max(values["made"] - values["gave"], 1)
+            left = np.exp(-chance[name] * drawn * share / sum(draws.values()) / room[name]) if name in room else np.ones(1)
+            tried = left.mean() if name != "mutation" else 1 - values["spared"] / values["drawn"]
+            gives = (chance[name] * left).mean() if name in room else tried * mean[name]
+            accepted += count * gives * (1 - np.interp(accepted, grid, known)) * (values["accepted"] / values["gave"] if name != "mutation" else 0.0)
+            seconds += count * gives * values["cpu_seconds_of_those"] / values["gave"] + count * (tried - gives) * (values["cpu_seconds"] - values["cpu_seconds_of_those"]) / (values["made"] - values["gave"])
         seconds += step * aside
         drawn += step
-    return seconds / 2 / 3600, drawn
+    return float(seconds / 2 / 3600), drawn
 
 
 def prepared(archive):
@@ -282,13 +305,16 @@ def far(arguments):
     novelty = yaml.safe_load((archive / "config.yaml").read_text())["novelty"]
     grid = np.arange(0, WANTED + 1, 500)
     dimension, known = refused(archive, novelty, grid)
-    summary = {"rows": rows, "dimension": dimension, "refused_at": {str(size): share for size, share in zip(grid[::10].tolist(), known[::10])}, "rates": {}, "hours_for_20000_two_cores": {}, "attempts_for_20000": {}}
+    first = next(iter(budgets.values()))
+    again = isolated(f"tried_again({str(archive)!r}, {arguments.again}, {{'most_steps': {first!r}}})")
+    print(f"of {arguments.again} pairs that gave nothing {again} give something when they are tried again")
+    summary = {"rows": rows, "tried_again": {"attempts": arguments.again, "gave": again}, "dimension": dimension, "refused_at": {str(size): share for size, share in zip(grid[::10].tolist(), known[::10])}, "rates": {}, "hours_for_20000_two_cores": {}, "attempts_for_20000": {}}
     for name, budget in budgets.items():
         mine = [row for row in rows if row["most_steps"] == budget]
         of = {size: [row for row in mine if abs(row["size"] - size) < 40] for size in sizes}
         summary["rates"][name] = {str(size): 60 * sum(row["found"] for row in some) / sum(row["cpu_seconds"] for row in some) for size, some in of.items()}
         late = [row for size in (sizes[1:] or sizes) for row in of[size]]
-        summary["hours_for_20000_two_cores"][name], summary["attempts_for_20000"][name] = hours(archive, late, known, grid)
+        summary["hours_for_20000_two_cores"][name], summary["attempts_for_20000"][name] = hours(archive, late, known, grid, again / arguments.again)
         print(f"most_steps {name}: " + ", ".join(f"{rate:.0f} a core-minute from {size}" for size, rate in summary["rates"][name].items())
               + f"; 20,000 in {summary['hours_for_20000_two_cores'][name]:.1f} hours of two cores, {summary['attempts_for_20000'][name]} attempts")
     return summary
@@ -318,6 +344,7 @@ def main():
     parser.add_argument("--from", dest="archive", help="a folder that chronos-dysts discover made: how fast copies of it go on")
     parser.add_argument("--at", default="0,500,1000", help="from so many systems")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--again", type=int, default=40, help="so many pairs that failed are tried again, for the hours")
     parser.add_argument("--workers", action="store_true", help="with --from: one and two Dask workers at the largest size")
     parser.add_argument("--most-steps", default="1000", help="with this budget of steps a period, or several by turns; 0: none")
     arguments = parser.parse_args()
