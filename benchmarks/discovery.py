@@ -142,14 +142,21 @@ def go_on(archive, size, systems, changes):
     from rich.console import Console
 
     from chronos_dysts import discovery
+    from chronos_dysts.engines import taylor
 
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there) / "found"
         known = cut(Path(archive), size, folder, {key: value for key, value in changes.items() if key == "most_steps"})
         config = yaml.safe_load((Path(archive) / "config.yaml").read_text()) | {"scheduler": None, "workers": 1} | changes | {"output_dir": str(folder), "n_systems": known + systems}
         founders = {system.name for system in discovery.DiscoveryConfig.from_mapping(config).chosen_founders()}
-        began, marks, counts, fields, sorts, of_number = [], [], Counter(), set(), {}, {}
+        began, marks, counts, fields, sorts, of_number, compiling = [], [], Counter(), set(), {}, {}, [0.0]
         replay, record, try_out, in_vain = discovery._replay, discovery.write_record, discovery.try_out, discovery.Archive.is_in_vain
+        compile_flow = taylor._HeyokaIntegrator.__init__
+
+        def compiled(*arguments):
+            start = time.thread_time()
+            compile_flow(*arguments)
+            compiling[0] += time.thread_time() - start
 
         def note(attempt, **changes):
             of_number[attempt.number] = name = sort_of(attempt, founders)
@@ -182,12 +189,13 @@ def go_on(archive, size, systems, changes):
             seconds = time.thread_time() - start
             note(attempt, made=1, cpu_seconds=seconds, **({"gave": 1, "cpu_seconds_of_those": seconds} if found[0] else {}))
             return found
-        discovery._replay, discovery.write_record, discovery.Archive.is_in_vain = replayed, watched, asked
+        discovery._replay, discovery.write_record, discovery.Archive.is_in_vain, taylor._HeyokaIntegrator.__init__ = replayed, watched, asked, compiled
         if not config["scheduler"]:
             discovery.try_out = timed
         discovery.discover(config, Console(quiet=True))
     made = {"size": known, "found": sum(found for *_, found in marks), "fields": len(fields), "rounds": len(marks), "seconds": marks[-1][0] - began[0][0], "cpu_seconds": marks[-1][1] - began[0][1],
-            "counts": dict(counts), "sorts": {name: dict(values) for name, values in sorted(sorts.items())}, "load": os.getloadavg()[0]}
+            "compile_seconds": compiling[0], "counts": dict(counts), "sorts": {name: dict(values) for name, values in sorted(sorts.items())}, "load": os.getloadavg()[0]}
+    made |= {"compile_seconds": None} if config["scheduler"] else {}  # the workers compile
     return made | {"seconds_after_first_round": marks[-1][0] - marks[0][0], "found_after_first_round": sum(found for *_, found in marks[1:])}
 
 
