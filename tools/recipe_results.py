@@ -1,7 +1,7 @@
 """What the data set of a recipe came to, and a digest of all its bytes.
 
     chronos-dysts generate experiment=panda-like
-    python tools/recipe_results.py corpora/panda-like --cpu-seconds 4000 nbs/results/panda_like.json
+    python tools/recipe_results.py corpora/panda-like nbs/results/panda_like.json --cpu-seconds 3166
 
 By side, and by founders and kinds of coupling: systems, those that have all the trajectories that were asked for, trajectories, and the parameter sets that were tried and what they were rejected as.
 Every file is read and compared with its record. The digest is the SHA-256 of the lines "digest  file" of all files of trajectories, sorted by file: a second run has it too, on the same type of processor.
