@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields, replace
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .generation import ARCHIVE, _versions, _workers, processor
 from .integration import Ensemble, Outcome, integrate_ensemble, rough_tolerance
 from .engines.common import STEPS_PER_PERIOD
 from .lyapunov import kaplan_yorke_dimension, lyapunov_spectrum
-from .skew import Coupling, is_autonomous, skew_product
+from .skew import Coupling, Extent, extent, is_autonomous, skew_product
 from .store import LOCK, MANIFEST, OWNER, locked, progress_of, read_record, write_atomically, write_record
 from .systems import System, get_system, perturb_parameters, split_systems, stream_key
 
@@ -173,10 +173,11 @@ _MOST_CONTRACTION = 100.0  # of the logarithm of a volume, in a period; beyond, 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is tried as number `number`: the parents, one to vary or a driver and a response, by their names; `kind` of coupling."""
+    """What is tried as number `number`: the parents, one to vary or a driver and a response, by their names; `kind` of coupling; `extents` of the parents, as far as they are known."""
     number: int
     parents: tuple[str, ...]
     kind: str = ""
+    extents: tuple[Extent | None, ...] = field(default=(None, None), compare=False)
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ class Entry:
 
     `exponents` per unit of time, the first by variational equations with its `standard_error`, all others by twins; `interval` is that of λ₁, three
     standard errors to each side. `founders` are the catalogue's systems it descends from. `novelty` is the mean distance of the nearest neighbours when it was found.
+    Its `extent`, for who couples it, is no part of its line in the archive.
     """
     system: System
     parents: tuple[str, ...]
@@ -195,6 +197,7 @@ class Entry:
     standard_error: float
     descriptors: tuple[float, ...]
     novelty: float = 0.0
+    extent: Extent | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -211,7 +214,7 @@ class Entry:
 
     def to_json(self) -> str:
         """One line of the archive."""
-        value = asdict(replace(self, system=None)) | {"system": json.loads(self.system.to_json()), "interval": self.interval}
+        value = {item.name: getattr(self, item.name) for item in fields(Entry) if item.name != "extent"} | {"system": json.loads(self.system.to_json()), "interval": self.interval}
         return json.dumps(value | {"descriptors": dict(zip(UNITS, self.descriptors))}, separators=(",", ":"))
 
     @staticmethod
@@ -222,7 +225,7 @@ class Entry:
             if list(value["descriptors"]) != list(UNITS):
                 raise ValueError(f"its descriptors are {', '.join(value['descriptors'])}, not {', '.join(UNITS)}: it was made by another version, and cannot be compared")
             value |= {"system": System.from_json(json.dumps(value["system"])), "descriptors": tuple(value["descriptors"].values())}
-            return Entry(**{item.name: tuple(value[item.name]) if isinstance(value[item.name], list) else value[item.name] for item in fields(Entry)})
+            return Entry(**{item.name: tuple(value[item.name]) if isinstance(value[item.name], list) else value[item.name] for item in fields(Entry) if item.name != "extent"})
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"this is no entry of an archive ({error!r}): {line[:60]!r}…") from None
 
@@ -250,7 +253,8 @@ def candidates(attempt: Attempt, parents: Sequence[System], config: DiscoveryCon
             replaced = attempt.kind == "replacement"
             coupling = Coupling(attempt.kind, 1.0 if replaced else float(np.exp(rng.uniform(low, high))),
                                 projection="mixture" if k % 2 and not replaced else "coordinates")
-            variants.append(skew_product(*parents, coupling, seed=seed if replaced else int(rng.integers(2**32)), observe_driver=config.observe_driver))
+            variants.append(skew_product(*parents, coupling, seed=seed if replaced else int(rng.integers(2**32)), observe_driver=config.observe_driver,
+                                         extents=attempt.extents))
     sets = [perturb_parameters(system, rng, config.perturbation * rng.uniform(0, 2))[0] for system in variants]
     return [replace(system.with_params(values), name=f"{config.prefix}{attempt.number:06d}_{k}") for k, (system, values) in enumerate(zip(variants, sets))]
 
@@ -308,7 +312,7 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
                 system = _settled(systems[lane], ensemble, lane) if attempt.kind != "founder" else systems[lane]
                 found.append(Entry(system, attempt.parents, tuple(founders), attempt.kind or "mutation", attempt.number,
                                    tuple(map(float, exponents)), float(error[k]),
-                                   tuple(map(float, describe(system, observed[lane], exponents)))))
+                                   tuple(map(float, describe(system, observed[lane], exponents))), extent=_extent(system, base)))
     return found, {reason: count for reason, count in reasons.items() if count}
 
 
@@ -353,6 +357,14 @@ def contraction(ensemble: Ensemble) -> np.ndarray:
     return total
 
 
+def _extent(system: System, compiled: System) -> Extent | None:
+    """Its `extent` while its field is compiled; None where its trajectory leaves the attractor."""
+    try:
+        return extent(system, compiled=compiled)
+    except ValueError:
+        return None
+
+
 def _settled(system: System, ensemble: Ensemble, lane: int) -> System:
     """The system with the last state of its record as `ic`, and the deviations on it as `scale`."""
     states = ensemble.states[lane]
@@ -368,6 +380,8 @@ class Archive:
         self.founders, self.config = list(founders), config
         self.entries: list[Entry] = []
         self.fields: Counter[str] = Counter()
+        self._full: dict[str, int] = {}  # how many entries there were when a field had its `most_variants`
+        self._extents: dict[str, Extent | None] = {}
         self._descriptors, self._known = np.empty((64, len(UNITS))), 0  # with room: one more must not copy all
 
     def __len__(self) -> int:
@@ -379,11 +393,14 @@ class Archive:
             self._descriptors = np.concatenate([self._descriptors, np.empty_like(self._descriptors)])
         self._descriptors[self._known] = entry.descriptors
         self._known += 1
+        self._extents[entry.name] = entry.extent
 
     def add(self, entry: Entry) -> None:
         self.note(entry)
         self.entries.append(entry)
         self.fields[entry.field] += 1
+        if self.fields[entry.field] == self.config.most_variants:
+            self._full[entry.field] = len(self.entries)
 
     def judge(self, entry: Entry) -> tuple[Entry, str]:
         """The entry with its novelty, and the reason why it stays out, "" if it does not."""
@@ -419,7 +436,17 @@ class Archive:
             chosen, kind = [draw(lambda system: system.dim <= self.config.max_dim)], ""
         parents = [self._at(k) for k in chosen]
         founders = tuple(sorted({name for _, names, _ in parents for name in names}))
-        return Attempt(number, tuple(system.name for system, _, _ in parents), kind), tuple(system for system, _, _ in parents), founders
+        names = tuple(system.name for system, _, _ in parents)
+        return Attempt(number, names, kind, tuple(map(self._extents.get, names))), tuple(system for system, _, _ in parents), founders
+
+    def is_in_vain(self, attempt: Attempt, parents: Sequence[System], count: int) -> bool:
+        """Whether the first `count` entries have as many of the attempt's vector field as are kept, so that all it can find would stay out."""
+        units = [Extent(np.zeros(system.dim), np.ones(system.dim), np.ones(system.dim)) for system in parents]  # of parameters, not of the field
+        try:
+            system, = candidates(replace(attempt, extents=tuple(units)), parents, replace(self.config, variants=1))
+        except ValueError:  # as the attempt will say
+            return False
+        return self._full.get(field_of(system), np.inf) <= count
 
     def _at(self, k: int) -> tuple[System, tuple[str, ...], float]:
         """A possible parent, its founders and its novelty."""
@@ -518,7 +545,14 @@ def _search(archive: Archive, config: DiscoveryConfig, executor: Executor, count
             return [executor.submit(try_out, Attempt(k, (system.name,), "founder"), (system,), (system.name,), config)
                     for k, system in enumerate(archive.founders)]
         known = sizes[number - LAG] if number >= LAG else 0
-        return [executor.submit(try_out, *archive.next_attempt(k, known), config) for k in range((number - 1) * ROUND, number * ROUND)]
+        return [tried(known, *archive.next_attempt(k, known)) for k in range((number - 1) * ROUND, number * ROUND)]
+
+    def tried(known: int, attempt: Attempt, parents: tuple[System, ...], founders: tuple[str, ...]) -> Future:
+        if not archive.is_in_vain(attempt, parents, known):
+            return executor.submit(try_out, attempt, parents, founders, config)
+        spared: Future = Future()
+        spared.set_result(([], {"more variants": config.variants}))
+        return spared
 
     with progress_of(console, f"discover {config.output_dir}", config.n_systems) as advance:
         running: dict[int, list] = {}
@@ -532,7 +566,8 @@ def _search(archive: Archive, config: DiscoveryConfig, executor: Executor, count
                             running[ahead] = begin(ahead)
                     results = [future.result() for future in running.pop(number)]
                     added = _judge(results, number, archive, counts)
-                    write_record({"round": number, "entries": [entry.to_json() for entry in added[0]], "counts": added[1]}, path)
+                    write_record({"round": number, "entries": [entry.to_json() for entry in added[0]], "counts": added[1],
+                                  "extents": [_parts(entry.extent) for entry in added[0]]}, path)
                 sizes.append(len(archive))
                 advance(min(len(archive), config.n_systems))
                 number += 1
@@ -567,14 +602,19 @@ def _judge(results: Sequence[tuple[list[Entry], dict[str, int]]], number: int, a
     return added, dict(here)
 
 
+def _parts(extent: Extent | None) -> list[list[float]] | None:
+    """What a round's record keeps of an extent."""
+    return extent and [part.tolist() for part in (extent.mean, extent.deviation, extent.flow)]
+
+
 def _replay(path: Path, number: int, archive: Archive, counts: Counter) -> bool:
     """Take in a round that was made before; False where there is none, or a damaged one."""
     try:
         record = read_record(path)
     except (FileNotFoundError, ValueError):
         return False
-    for line in record["entries"]:
-        entry = Entry.from_json(line)
+    for line, parts in zip(record["entries"], record.get("extents") or [None] * len(record["entries"])):  # archives of before have none
+        entry = replace(Entry.from_json(line), extent=parts and Extent(*map(np.array, parts)))
         archive.add(entry) if number else archive.note(entry)
     counts.update(record["counts"])
     return True

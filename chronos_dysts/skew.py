@@ -9,6 +9,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ __all__ = ['KINDS', 'NORMALISATIONS', 'DEFAULT_STRENGTHS', 'Extent', 'extent', '
            'skew_product', 'draw_pairs']
 
 # %% ../nbs/12_skew.ipynb #68fe52b9
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Extent:
     """What a flow covers on its attractor: of each variable the mean, the deviation, and the RMS of its rate of change, (dim,) each."""
     mean: np.ndarray
@@ -30,12 +31,13 @@ class Extent:
 
 
 @lru_cache(maxsize=1024)
-def extent(system: System, *, transient: float = 20.0, periods: float = 100.0) -> Extent:
+def extent(system: System, *, transient: float = 20.0, periods: float = 100.0, compiled: System | None = None) -> Extent:
     """The `Extent` of a flow along the trajectory from its `ic`, over `periods` after a `transient`; of an unbounded variable mean 0 and its `scale`.
 
-    A variable that stands still has its `scale`, and the flow that belongs to it. Raises ValueError where the trajectory leaves the attractor.
+    A variable that stands still has its `scale`, and the flow that belongs to it. `compiled` is a system of the same vector field and period at other parameters, whose
+    integrator is there already: nothing is compiled then. Raises ValueError where the trajectory leaves the attractor.
     """
-    ensemble = integrate_ensemble(system, length=int(32 * periods), points_per_period=32, transient=transient)
+    ensemble = integrate_ensemble(compiled or system, system.parameter_values, system.ic, length=int(32 * periods), points_per_period=32, transient=transient)
     if not ensemble.ok[0]:
         raise ValueError(f"{system.name} leaves its attractor at these parameters ({Outcome(ensemble.outcome[0]).name}): it cannot be coupled")
     states, scale = ensemble.states[0], np.asarray(system.scale or np.ones(system.dim))
@@ -74,7 +76,7 @@ class Coupling:
             check_name(getattr(self, name), known, f"{name} of a coupling")
         if self.strength is None:
             object.__setattr__(self, "strength", DEFAULT_STRENGTHS[self.kind])
-        if not np.isfinite(self.strength) or (self.kind == "replacement" and not 0 <= self.strength <= 1):
+        if not isinstance(self.strength, Real) or not np.isfinite(self.strength) or (self.kind == "replacement" and not 0 <= self.strength <= 1):
             raise ValueError(f"the strength of a {self.kind} coupling has to be {'from 0 to 1' if self.kind == 'replacement' else 'a finite number'}, not {self.strength}")
         if self.links is not None:
             object.__setattr__(self, "links", tuple(tuple(link) for link in self.links))
@@ -175,19 +177,20 @@ def _projection(driver: System, response: System, coupling: Coupling, rng: np.ra
 
 
 def skew_product(driver: System, response: System, coupling: Coupling | str = "flow", *, seed: int = 0, observe_driver: bool = False,
-                 name: str | None = None) -> System:
+                 name: str | None = None, extents: Sequence[Extent | None] = (None, None)) -> System:
     """The flow of `driver` and `response` together, coupled one way: x' = f_a(x), y' = rate f_b(y) + strength u(x, y).
 
     Variables, parameters and definitions of the driver begin with `a_`, those of the response with `b_`; the coupling adds `strength`, `rate` and,
     as far as its kind has them, `P`, the units `unit_a`, `unit_b`, `centre_a`, `centre_b`, `pull`, and a network's `bias`. `coupling` is a `Coupling`, or its kind
     alone; `seed` draws the projection. The response is what is observed, and with `observe_driver` the driver before it. A complete
-    replacement (strength 1) has no equation for the variables that are replaced, and no parameter `strength`.
+    replacement (strength 1) has no equation for the variables that are replaced, and no parameter `strength`. `extents` of driver and response, where they
+    are known, spare their integration.
     Raises ValueError for a pair that cannot be coupled like this: a delay, a driver that depends on time, too few coordinates.
     """
     coupling = Coupling(coupling) if isinstance(coupling, str) else coupling
     check_pair(driver, response, coupling)
     P = _projection(driver, response, coupling, np.random.default_rng(seed))
-    kind, none, a, b = coupling.kind, coupling.normalisation == "none", extent(driver), extent(response)
+    kind, none, a, b = coupling.kind, coupling.normalisation == "none", *(known or extent(founder) for known, founder in zip(extents, (driver, response)))
     matched = coupling.match_periods if coupling.match_periods is not None else not none
     rate = response.period / driver.period if matched else 1.0
     radian = 1.0 if none else rate * 2 * np.pi / response.period

@@ -19,6 +19,7 @@ from chronos_dysts.discovery import ARCHIVE, UNITS, Attempt, Archive, DiscoveryC
 from chronos_dysts.generation import GenerationConfig, generate, read_systems
 from chronos_dysts.integration import integrate_ensemble, sample_initial_conditions
 from chronos_dysts.lyapunov import lyapunov_spectrum
+from chronos_dysts.skew import extent
 from chronos_dysts.store import open_store, read_manifest, verify
 from chronos_dysts.systems import PANDA20, System, catalogue, get_system, split_systems
 
@@ -103,6 +104,50 @@ def test_after_a_kill_the_same_command_carries_on(found, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (folder / ARCHIVE).read_bytes() == (found / ARCHIVE).read_bytes() and not list(folder.rglob("*.tmp"))
+
+
+def test_what_is_spared_changes_nothing(found, tmp_path, monkeypatch):
+    """Attempts in vain made all the same, and every extent integrated anew: the same archive."""
+    made = discovery.try_out
+
+    def bare(attempt, *arguments):
+        entries, reasons = made(replace(attempt, extents=(None, None)), *arguments)
+        return [replace(entry, extent=None) for entry in entries], reasons
+    monkeypatch.setattr(discovery, "try_out", bare)
+    monkeypatch.setattr(Archive, "is_in_vain", lambda *_: False)
+    discover(DiscoveryConfig(str(tmp_path / "again"), **SMALL), QUIET)
+    assert (tmp_path / "again" / ARCHIVE).read_bytes() == (found / ARCHIVE).read_bytes()
+    rounds = [sorted((folder / "rounds").glob("*.json")) for folder in (found, tmp_path / "again")]
+    records = [[discovery.read_record(path) for path in paths] for paths in rounds]
+    assert [record["entries"] for record in records[0]] == [record["entries"] for record in records[1]]
+    assert all(parts is None for record in records[1] for parts in record["extents"]) and all(parts for record in records[0] for parts in record["extents"])
+    # what a round keeps is what its systems cover when they are integrated by themselves, and goes with who descends from them
+    archive = Archive(DiscoveryConfig(**SMALL).chosen_founders(), DiscoveryConfig(**SMALL))
+    for number, path in enumerate(rounds[0]):
+        discovery._replay(path, number, archive, discovery.Counter())
+    for entry in archive.entries:
+        alone = extent(entry.system)
+        for part in ("mean", "deviation", "flow"):
+            np.testing.assert_array_equal(getattr(entry.extent, part), getattr(alone, part))
+    bred = {entry.name: entry for entry in archive.entries}
+    attempts = [archive.next_attempt(number, len(archive))[0] for number in range(1000, 1040)]
+    assert any(name in bred and known is bred[name].extent for attempt in attempts for name, known in zip(attempt.parents, attempt.extents))
+
+
+def test_an_attempt_is_in_vain_when_its_field_is_full_and_not_before(found):
+    entries = read_archive(found)
+    config = DiscoveryConfig(**SMALL | {"most_variants": 1})
+    archive, seen = Archive(config.chosen_founders(), config), {}
+    for entry in entries:
+        archive.add(entry)
+        seen.setdefault(entry.field, len(archive))
+    systems = {system.name: system for system in (*archive.founders, *(entry.system for entry in entries))}
+    for entry in entries:
+        attempt, parents = Attempt(entry.number, entry.parents, "" if entry.kind == "mutation" else entry.kind), [systems[name] for name in entry.parents]
+        assert [archive.is_in_vain(attempt, parents, count) for count in (seen[entry.field] - 1, seen[entry.field], len(entries))] == [False, True, True]
+    assert not archive.is_in_vain(Attempt(0, ("Lorenz",)), [get_system("Lorenz")], len(entries))
+    twins = archive.judge(replace(entries[0], novelty=0.0))
+    assert twins[1] == "more variants"  # what is spared would have stayed out
 
 
 def test_default_founders_are_of_training_families_only():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from chronos_dysts.store import open_store, read_manifest, verify
 from chronos_dysts.systems import System, bounded_parameters, catalogue, get_system, perturb_parameters
 
 QUIET = Console(quiet=True)
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["Lorenz", "Rossler", "Thomas", "Chen", "Duffing", "HyperRossler", "DoublePendulum", "ExcitableCell", "Chua", "Aizawa", "SwingingAtwood"]
 
 
@@ -135,7 +137,7 @@ def test_a_response_that_depends_on_time_keeps_its_own_clock():
 
 
 @pytest.mark.parametrize("arguments,message", [
-    (dict(kind="flow", reach=7), "asks for 7 coordinates"), (dict(kind="replacement", strength=1.5), "from 0 to 1"), (dict(strength=np.nan), "finite"),
+    (dict(kind="flow", reach=7), "asks for 7 coordinates"), (dict(kind="replacement", strength=1.5), "from 0 to 1"), (dict(strength=np.nan), "finite"), (dict(strength="strong"), "finite number, not strong"),
     (dict(reach=0), "at least one"), (dict(links=()), "at least one"), (dict(links=(("x", "x"),), reach=1), "take the place"), (dict(normalisation="rms"), "normalisation"),
     (dict(kind="state", links=(("x", "x"), ("y", "x"))), "two links"), (dict(kind="replacement", reach=3), "leaves nothing")])
 def test_bad_couplings_are_named(arguments, message):
@@ -198,6 +200,30 @@ def test_the_number_of_workers_leaves_no_trace_on_pairs(data, tmp_path):
     generate(replace(config, data_dir=str(tmp_path / "data"), workers=1), QUIET)
     bytes_of = lambda folder: {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.arrow")}
     assert bytes_of(data) == bytes_of(tmp_path / "data")
+
+
+def test_the_report_of_a_recipe_counts_what_is_there(data, tmp_path):
+    import importlib.util
+    import shutil
+
+    spec = importlib.util.spec_from_file_location("recipe_results", ROOT / "tools" / "recipe_results.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    found, items = tool.results(data, None), open_store(data)
+    manifest = read_manifest(data)
+    assert not found["problems"] and found["finished"] == found["systems"] == sum(map(len, manifest["split"].values()))
+    for table in (found["sides"], found["sorts"]):
+        assert sum(row["trajectories"] for row in table.values()) == len(items) and sum(row["systems"] for row in table.values()) == found["systems"]
+        assert all(row["tried"] - sum(count for reason, count in row.items() if reason.startswith("rejected")) >= row["trajectories"] for row in table.values())
+    assert set(found["sorts"]) == {"founder", "state", "diffusive"} and found["sorts"]["founder"]["systems"] == 8
+    assert found["bytes"] == sum(path.stat().st_size for path in data.rglob("*.arrow"))
+    shutil.copytree(data, tmp_path / "data")
+    assert tool.results(tmp_path / "data", None)["digest"] == found["digest"]
+    next((tmp_path / "data").rglob("*.arrow")).write_bytes(b"")
+    assert tool.results(tmp_path / "data", None)["problems"]
+    shutil.rmtree(tmp_path / "data" / "systems")
+    left = tool.results(tmp_path / "data", None)
+    assert left["finished"] == left["files"] == 0 and "not finished" in left["problems"][0]
 
 
 def test_pairs_that_all_diverge_are_told_one_by_one(tmp_path):

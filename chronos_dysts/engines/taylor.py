@@ -108,8 +108,9 @@ class _HeyokaIntegrator:
         alive = hy.select(hy.lt(distance, hy.expression(1.0)), hy.expression(1.0), hy.expression(0.0))
         rhs = [alive * hy.subs(value, held) for value in values]
         t_events = {"t_events": [hy.t_event_batch(hy.subs(u, held), callback=callback) for u, callback in events]} if events else {}
+        # a step is one long line of arithmetic: at a higher level LLVM takes longer over it, and it runs no faster
         self.integrator = hy.taylor_adaptive_batch(
-            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 12, **t_events)
+            list(zip(variables, rhs)), np.zeros((system.dim, self.lanes)), tol=tolerance, compact_mode=system.dim > 12, opt_level=1, **t_events)
 
     def sides_of(self, x: np.ndarray, pars: np.ndarray, t) -> np.ndarray:
         """For every jump its argument and the rates of it on the positive and the negative side: (n_jumps, 3, lanes)."""
