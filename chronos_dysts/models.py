@@ -178,7 +178,7 @@ def _for_trainer(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def for_training(model: PreTrainedModel) -> PreTrainedModel:
-    "The model itself, a T5 or a Bolt from now on with `attend` while it trains on a GPU; the other families have it from the start."
+    "The model itself; a T5 or a Bolt attends by `attend` from now on while it trains on a GPU. `train` asks for it: what other code trains is as transformers has it. Chronos-2 has it from the start."
     for module in model.modules():
         if isinstance(module, T5LayerCrossAttention): module.EncDecAttention.knows_positions = False
         if isinstance(module, T5Attention) and module.config._attn_implementation == "sdpa": module.config._attn_implementation = _T5_ATTENTION
