@@ -1,4 +1,4 @@
-"""Accepted systems a minute: `python benchmarks/discovery.py [--systems 96] [--from ARCHIVE] [output.json]`.
+"""Accepted systems a minute: `python benchmarks/discovery.py [--systems 96] [--from ARCHIVE | --search FOLDER] [output.json]`.
 
 The search of `chronos-dysts discover` at its defaults, in processes of their own with an empty compile cache: everything counts, compilation, rejected attempts and the
 description of the founders. Parameter variants of one vector field are counted apart. With one and two threads, and with one and two Dask workers. The extrapolation to 20,000 takes
@@ -8,6 +8,9 @@ With `--from`, what a search costs that has come far: copies of an archive (a fo
 compile cache, `--repeats` times by turns. The results go to "from" of output.json, beside what is there. CPU seconds: other work on the machine makes them longer, by up to two where cores
 share their units, and the load is told. What `hours` says of 20,000 is made of the cost and the yield of an attempt of each sort, in all but the smallest of these archives. An archive that
 was bred before entries had an extent gets them first, as a search of today would have them.
+
+With `--search`, no extrapolation: a search in a folder, at the defaults with two threads and an empty compile cache, goes on until there are `--systems`, or for `--minutes`; the same command again carries on.
+Each round's seconds, CPU seconds and systems are written to a file beside the folder, and what they come to goes to "search" of output.json.
 
 With `--from` and `--workers`, one and two Dask workers go on from the largest of these sizes, by turns: wall time from the end of their first round, as many rounds for both. To "workers" of "from".
 """
@@ -343,6 +346,64 @@ def far_workers(arguments):
     return {"size": rows[0]["size"], "rows": rows, "speed-up of two Dask workers": seconds[0] / seconds[1]}
 
 
+def searched(folder, systems, log):
+    """Go on with a search until there are `systems`; a line of `log` for each round that is made: seconds and CPU seconds since the round before, of the first since the search was resumed."""
+    from rich.console import Console
+
+    from chronos_dysts import discovery
+
+    last, replay, record = [], discovery._replay, discovery.write_record
+
+    def replayed(*arguments):
+        there = replay(*arguments)
+        if not there and not last:
+            last[:] = time.perf_counter(), cpu_seconds()
+        return there
+
+    def watched(value, path):
+        made = record(value, path)
+        if "round" in value:
+            now = time.perf_counter(), cpu_seconds()
+            line = {"round": value["round"], "found": len(value["entries"]), "seconds": now[0] - last[0], "cpu_seconds": now[1] - last[1], "load": os.getloadavg()[0]}
+            last[:] = now
+            with open(log, "a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        return made
+    discovery._replay, discovery.write_record = replayed, watched
+    discovery.discover({"output_dir": folder, "n_systems": systems, "seed": SEED}, Console())
+
+
+def whole(arguments):
+    """What `--search` measures."""
+    from chronos_dysts.discovery import Entry, read_record
+
+    folder = Path(arguments.search).resolve()
+    log = folder.with_suffix(".jsonl")
+    code = f"import sys; sys.path[:0] = {sys.path[:2]!r}\nimport discovery as benchmark\nbenchmark.searched({str(folder)!r}, {arguments.systems}, {str(log)!r})"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run([sys.executable, "-c", code], timeout=60 * arguments.minutes if arguments.minutes else None, check=True,
+                       env={**os.environ, "XDG_CACHE_HOME": str(folder.with_suffix(".cache")), "PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).resolve().parent.parent}"})
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {arguments.minutes} minutes")
+    rounds = {line["round"]: line for line in map(json.loads, log.read_text().splitlines())}  # what a stop takes, two rounds at most, is in none
+    fields, curve, found, wall, cpu, attempts, counts = set(), [], 0, 0.0, 0.0, 0, Counter()
+    for number in sorted(rounds):
+        value = read_record(folder / "rounds" / f"{number:05d}.json")
+        wall, cpu = wall + rounds[number]["seconds"], cpu + rounds[number]["cpu_seconds"]
+        if not number:
+            continue
+        found += len(value["entries"])
+        counts.update(value["counts"])
+        fields |= {Entry.from_json(line).field for line in value["entries"]}
+        curve.append((found, len(fields), number, round(wall), round(cpu)))
+    kept = [curve[k] for k in sorted({min(range(len(curve)), key=lambda k: abs(curve[k][0] - size)) for size in range(0, found + 501, 500)} | {len(curve) - 1})]
+    result = {"seed": SEED, "systems": found, "fields": len(fields), "wall_hours": wall / 3600, "cpu_hours": cpu / 3600, "load": statistics.median(line["load"] for line in rounds.values()),
+              "counts": dict(counts), "curve": [dict(zip(("systems", "fields", "rounds", "seconds", "cpu_seconds"), row)) for row in kept]}
+    print(f"{found} systems of {len(fields)} fields in {wall / 3600:.2f} hours, {cpu / 3600:.2f} hours of CPU, at a median load of {result['load']:.1f}")
+    return result
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?")
@@ -350,6 +411,8 @@ def main():
     parser.add_argument("--founders", default="", help="comma-separated names: a smaller search")
     parser.add_argument("--without-dask", action="store_true")
     parser.add_argument("--from", dest="archive", help="a folder that chronos-dysts discover made: how fast copies of it go on")
+    parser.add_argument("--search", help="a folder: a search of --systems as a user makes it, which the same command carries on")
+    parser.add_argument("--minutes", type=float, help="with --search: stop after so many")
     parser.add_argument("--at", default="0,500,1000", help="from so many systems")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--again", type=int, default=40, help="so many pairs that failed are tried again, for the hours")
@@ -358,6 +421,12 @@ def main():
     arguments = parser.parse_args()
     from chronos_dysts.generation import processor
 
+    if arguments.search:
+        found = {"hardware": {"processor": processor(), "cores": os.cpu_count()}, "versions": {name: version(name) for name in ("heyoka", "numpy", "dysts")}} | whole(arguments)
+        if arguments.output:
+            path = Path(arguments.output)
+            path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | {"search": found}, indent=1) + "\n")
+        return
     if arguments.archive:
         about = {"hardware": {"processor": processor(), "cores": os.cpu_count()}, "systems": arguments.systems}
         path = Path(arguments.output) if arguments.output else None

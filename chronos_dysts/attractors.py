@@ -185,19 +185,20 @@ def _exponent(ahead: Ensemble, lanes: np.ndarray, **arguments) -> np.ndarray:
                                                   separation=1e-6, accuracy=0.01, **arguments)
 
 
-def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, clearly: float = 0.3, hardly: float = 0.0, threshold: float = 0.04) -> np.ndarray:
+def is_chaotic(ensemble: Ensemble, candidates: np.ndarray, *, clearly: float = 0.3, hardly: float = 0.0, threshold: float = 0.04,
+               tolerance: float = 1e-12) -> np.ndarray:
     """Twins separate after the look ahead: the largest Lyapunov exponent times the period is above `clearly` over 15 periods, or above `hardly`, and above `threshold` over 100.
-    Who has separated by 15 `clearly` e-folds after a third of these periods is followed no further."""
+    Who has separated by 15 `clearly` e-folds after a third of these periods is followed no further. `tolerance` is that of the twins' integration."""
     passed = np.zeros(len(candidates), bool)
     if candidates.any():
         ahead = look_ahead(ensemble, candidates)
         lanes, judged = np.flatnonzero(ahead.ok), np.zeros(len(ahead.outcome), bool)
         if len(lanes):
-            rate = _exponent(ahead, lanes, settle=5, periods=15, enough=15 * clearly)
+            rate = _exponent(ahead, lanes, tolerance=tolerance, settle=5, periods=15, enough=15 * clearly)
             judged[lanes] = rate > clearly
             lanes = lanes[(rate > hardly) & ~(rate > clearly)]
         if len(lanes):
-            judged[lanes] = _exponent(ahead, lanes, settle=20, periods=100, enough=15 * clearly) > threshold
+            judged[lanes] = _exponent(ahead, lanes, tolerance=tolerance, settle=20, periods=100, enough=15 * clearly) > threshold
         passed[candidates] = judged
     return passed
 
@@ -292,16 +293,16 @@ def is_stationary(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
     return _judge_ahead(both, ensemble, candidates) == 0
 
 
-def has_positive_exponent(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 200, threshold: float = 0.02) -> np.ndarray:
+def has_positive_exponent(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 200, threshold: float = 0.02, tolerance: float = 1e-12) -> np.ndarray:
     """By the variational equations from the end of the look ahead (twins where the field jumps) the largest exponent times the period is above `threshold`,
-    and positive by two standard errors, over `periods`."""
+    and positive by two standard errors, over `periods`, integrated to `tolerance`."""
     passed = np.zeros(len(candidates), bool)
     if candidates.any():
         ahead = look_ahead(ensemble, candidates)
         lanes = np.flatnonzero(ahead.ok)
         if len(lanes):
             spectrum = lyapunov_spectrum(ahead.system, ahead.params[lanes], ahead.last_states[lanes], start=float(ahead.times[-1]), settle=20,
-                                         periods=periods, directions=1, separation=1e-6)
+                                         periods=periods, directions=1, tolerance=tolerance, separation=1e-6)
             exponent, error = spectrum.exponents[:, 0], spectrum.standard_errors[:, 0]
             passed[np.flatnonzero(candidates)[lanes]] = (exponent * ahead.system.period > threshold) & (exponent > 2 * error)
     return passed

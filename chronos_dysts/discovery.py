@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ class DiscoveryConfig:
     share of attempts that couple two parents by one of `kinds`, at a strength between `strengths`; the others vary the parameters of one; `perturbation` is
     their relative deviation. A child has at most `max_dim` variables, observes its response alone unless `observe_driver`, is judged by the tests of `chronos_dysts.attractors`,
     must have λ₁ above three standard errors over `lyapunov_periods`, and be `novelty` away from all that was found. What needs more than `most_steps` of the
-    integrator a period is left alone (None: whatever it takes). `prefix` begins all names.
+    integrator a period is left alone (None: whatever it takes). `tolerance` is the local error of all integration, relative, or `rough_tolerance` where that is less. `prefix` begins all names.
     """
     output_dir: str = "discovered"
     n_systems: int = 200
@@ -65,6 +65,7 @@ class DiscoveryConfig:
     neighbours: int = 10
     lyapunov_periods: int = 100
     most_steps: int | None = 1000
+    tolerance: float = 1e-7
     tests: str | Sequence[str] = "default"
     prefix: str = "D"
     scheduler: str | None = None
@@ -76,6 +77,8 @@ class DiscoveryConfig:
                 raise ValueError(f"{name} has to be a whole number of at least 1, not {getattr(self, name)!r}")
         if self.most_steps is not None and not self.most_steps >= STEPS_PER_PERIOD:
             raise ValueError(f"most_steps has to be at least {STEPS_PER_PERIOD}, or null for no limit, not {self.most_steps!r}")
+        if not 1e-16 < self.tolerance < 1e-2:
+            raise ValueError(f"tolerance has to lie between 1e-16 and 1e-2, not {self.tolerance!r}")
         object.__setattr__(self, "kinds", [self.kinds] if isinstance(self.kinds, str) else list(self.kinds))
         for kind in self.kinds:
             Coupling(kind)
@@ -247,14 +250,14 @@ def candidates(attempt: Attempt, parents: Sequence[System], config: DiscoveryCon
         variants = [parents[0]] * config.variants
     else:
         low, high = np.log(config.strengths)
+        extents = tuple(known or extent(parent, tolerance=_tolerance(parent, config)) for known, parent in zip(attempt.extents, parents))
         seed = int(rng.integers(2**32))
         variants = []
         for k in range(config.variants):
             replaced = attempt.kind == "replacement"
             coupling = Coupling(attempt.kind, 1.0 if replaced else float(np.exp(rng.uniform(low, high))),
                                 projection="mixture" if k % 2 and not replaced else "coordinates")
-            variants.append(skew_product(*parents, coupling, seed=seed if replaced else int(rng.integers(2**32)), observe_driver=config.observe_driver,
-                                         extents=attempt.extents))
+            variants.append(skew_product(*parents, coupling, seed=seed if replaced else int(rng.integers(2**32)), observe_driver=config.observe_driver, extents=extents))
     sets = [perturb_parameters(system, rng, config.perturbation * rng.uniform(0, 2))[0] for system in variants]
     return [replace(system.with_params(values), name=f"{config.prefix}{attempt.number:06d}_{k}") for k, (system, values) in enumerate(zip(variants, sets))]
 
@@ -269,9 +272,10 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     except ValueError:  # a parent that leaves its attractor, or two that cannot be coupled like this
         return [], {"not coupled": config.variants}
     base, params = systems[0], np.array([system.parameter_values for system in systems])
-    ensemble = integrate_ensemble(base, params, length=LENGTH, points_per_period=POINTS_PER_PERIOD, transient=_TRANSIENT, most_steps=config.most_steps)
+    tolerance = _tolerance(base, config)
+    ensemble = integrate_ensemble(base, params, length=LENGTH, points_per_period=POINTS_PER_PERIOD, transient=_TRANSIENT, tolerance=tolerance, most_steps=config.most_steps)
     stiff = contraction(ensemble) * base.period > _MOST_CONTRACTION
-    verdict = validate(ensemble, _battery(config, stiff))
+    verdict = validate(ensemble, _battery(config, stiff, tolerance))
     reasons = Counter(_SLOW if reason == _SLOW_AHEAD else str(reason) for reason in verdict.reason if reason)
     lanes = np.flatnonzero(verdict.accepted)[:2 * config.most_variants]
     reasons["more variants"] += int(verdict.accepted.sum() - len(lanes))
@@ -290,7 +294,7 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
     if len(lanes):
         method = "variational" if not base.kinks & {"sign", "step"} else "twins"
         largest = lyapunov_spectrum(base, np.tile(params[lanes], (2, 1)), np.concatenate([last, beside]),
-                                    periods=config.lyapunov_periods, settle=10, directions=1, start=start, method=method)
+                                    periods=config.lyapunov_periods, settle=10, directions=1, start=start, method=method, tolerance=tolerance)
         exponent, error = largest.exponents.reshape(2, -1), largest.standard_errors.reshape(2, -1)  # from either start
         parts = 2 if config.lyapunov_periods % 2 == 0 else 1
         halves = largest.rates.reshape(2, len(lanes), parts, -1).mean(-1)
@@ -301,7 +305,7 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
         reasons["more variants"] += int(max(sure.sum() - config.most_variants, 0))
         kept = np.flatnonzero(sure)[:config.most_variants]
         if len(kept):
-            full = lyapunov_spectrum(base, params[lanes[kept]], last[kept], periods=25, settle=5, method="twins", start=start)
+            full = lyapunov_spectrum(base, params[lanes[kept]], last[kept], periods=25, settle=5, method="twins", start=start, tolerance=tolerance)
             observed = ensemble.observed()
             for k, spectrum in zip(kept, full.exponents):
                 lane = lanes[k]
@@ -312,11 +316,16 @@ def try_out(attempt: Attempt, parents: Sequence[System], founders: Sequence[str]
                 system = _settled(systems[lane], ensemble, lane) if attempt.kind != "founder" else systems[lane]
                 found.append(Entry(system, attempt.parents, tuple(founders), attempt.kind or "mutation", attempt.number,
                                    tuple(map(float, exponents)), float(error[k]),
-                                   tuple(map(float, describe(system, observed[lane], exponents))), extent=_extent(system, base)))
+                                   tuple(map(float, describe(system, observed[lane], exponents))), extent=_extent(system, base, tolerance)))
     return found, {reason: count for reason, count in reasons.items() if count}
 
 
-def _battery(config: DiscoveryConfig, stiff: np.ndarray) -> dict[str, attractors.AttractorTest]:
+def _tolerance(system: System, config: DiscoveryConfig) -> float:
+    """That of `config`, but never one at which a trajectory leaves its attractor."""
+    return min(config.tolerance, rough_tolerance(system))
+
+
+def _battery(config: DiscoveryConfig, stiff: np.ndarray, tolerance: float) -> dict[str, attractors.AttractorTest]:
     """The tests of `config`, and before them what costs too much; with a budget of steps, what uses it up in the record, or in the look ahead."""
     slow = lambda ensemble, whole: whole & (ensemble.outcome != Outcome.STEP_BUDGET)
     tests = {} if config.most_steps is None else {_SLOW: slow}
@@ -324,7 +333,7 @@ def _battery(config: DiscoveryConfig, stiff: np.ndarray) -> dict[str, attractors
     for name, test in config.battery().items():
         if test in _LOOK_AHEAD and config.most_steps is not None and _SLOW_AHEAD not in tests:
             tests[_SLOW_AHEAD] = _fast_ahead
-        tests[name] = test
+        tests[name] = partial(test, tolerance=tolerance) if test in (attractors.is_chaotic, attractors.has_positive_exponent) else test
     return tests
 
 
@@ -357,10 +366,10 @@ def contraction(ensemble: Ensemble) -> np.ndarray:
     return total
 
 
-def _extent(system: System, compiled: System) -> Extent | None:
+def _extent(system: System, compiled: System, tolerance: float) -> Extent | None:
     """Its `extent` while its field is compiled; None where its trajectory leaves the attractor."""
     try:
-        return extent(system, compiled=compiled)
+        return extent(system, tolerance=tolerance, compiled=compiled)
     except ValueError:
         return None
 
@@ -527,7 +536,7 @@ def _check_folder(config: DiscoveryConfig) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"output_dir={folder} is a file: choose a folder")
     if (folder / MANIFEST).exists():
-        there, mine = read_record(folder / MANIFEST).get("config", {}), config.identity()
+        there, mine = {"tolerance": 1e-12} | read_record(folder / MANIFEST).get("config", {}), config.identity()  # that of before there was a choice
         if differing := sorted(key for key in mine | there if there.get(key) != mine.get(key)):
             raise FileExistsError(f"{folder} holds the archive of another search ({differing[0]}={there.get(differing[0])}, asked for {differing[0]}={mine.get(differing[0])}): "
                                   f"choose another output_dir, or remove this one")

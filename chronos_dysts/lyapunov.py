@@ -329,13 +329,14 @@ def lyapunov_time(largest) -> np.ndarray:
 
 # %% ../nbs/11_lyapunov.ipynb #2977ffb1
 def largest_lyapunov(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 20,
-                     settle: int = 2, start: float = 0.0, separation: float = 1e-8, accuracy: float = 1e-3, enough: float = np.inf) -> np.ndarray:
+                     settle: int = 2, start: float = 0.0, tolerance: float = 1e-12, separation: float = 1e-8, accuracy: float = 1e-3,
+                     enough: float = np.inf) -> np.ndarray:
     """Largest Lyapunov exponent of each trajectory by twins, (batch,), per unit of the flow's time; NaN where it diverges.
 
     The short form of `lyapunov_spectrum(…, directions=1, method="twins")`, which compiles nothing beyond the flow.
     """
     return lyapunov_spectrum(system, params, ics, periods=periods, settle=settle, directions=1, method="twins", start=start,
-                             separation=separation, accuracy=accuracy, enough=enough).exponents[:, 0]
+                             tolerance=tolerance, separation=separation, accuracy=accuracy, enough=enough).exponents[:, 0]
 
 # %% ../nbs/11_lyapunov.ipynb #3d1b013c
 @dataclass(frozen=True)

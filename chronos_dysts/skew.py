@@ -31,13 +31,14 @@ class Extent:
 
 
 @lru_cache(maxsize=1024)
-def extent(system: System, *, transient: float = 20.0, periods: float = 100.0, compiled: System | None = None) -> Extent:
+def extent(system: System, *, transient: float = 20.0, periods: float = 100.0, tolerance: float = 1e-12, compiled: System | None = None) -> Extent:
     """The `Extent` of a flow along the trajectory from its `ic`, over `periods` after a `transient`; of an unbounded variable mean 0 and its `scale`.
 
     A variable that stands still has its `scale`, and the flow that belongs to it. `compiled` is a system of the same vector field and period at other parameters, whose
     integrator is there already: nothing is compiled then. Raises ValueError where the trajectory leaves the attractor.
     """
-    ensemble = integrate_ensemble(compiled or system, system.parameter_values, system.ic, length=int(32 * periods), points_per_period=32, transient=transient)
+    ensemble = integrate_ensemble(compiled or system, system.parameter_values, system.ic, length=int(32 * periods), points_per_period=32, transient=transient,
+                                  tolerance=tolerance)
     if not ensemble.ok[0]:
         raise ValueError(f"{system.name} leaves its attractor at these parameters ({Outcome(ensemble.outcome[0]).name}): it cannot be coupled")
     states, scale = ensemble.states[0], np.asarray(system.scale or np.ones(system.dim))

@@ -126,7 +126,7 @@ def test_what_is_spared_changes_nothing(found, tmp_path, monkeypatch):
     for number, path in enumerate(rounds[0]):
         discovery._replay(path, number, archive, discovery.Counter())
     for entry in archive.entries:
-        alone = extent(entry.system)
+        alone = extent(entry.system, tolerance=DiscoveryConfig().tolerance)
         for part in ("mean", "deviation", "flow"):
             np.testing.assert_array_equal(getattr(entry.extent, part), getattr(alone, part))
     bred = {entry.name: entry for entry in archive.entries}
@@ -343,6 +343,35 @@ def test_a_budget_belongs_to_an_archive(found, tmp_path):
     assert [entry.name for entry in discover(DiscoveryConfig(str(folder), **SMALL, most_steps=None), QUIET)] == [entry.name for entry in read_archive(found)]
 
 
+def test_an_archive_of_before_there_was_a_tolerance_goes_on_at_the_one_it_was_bred_with(found, tmp_path):
+    from chronos_dysts.store import read_record, write_record
+
+    folder, fine = tmp_path / "found", SMALL | {"n_systems": 2, "tolerance": 1e-12}
+    bred = discover(DiscoveryConfig(str(folder), **fine), QUIET)
+    manifest = read_record(folder / discovery.MANIFEST)
+    manifest["config"].pop("tolerance")
+    write_record({key: value for key, value in manifest.items() if key != "sha256"}, folder / discovery.MANIFEST)
+    with pytest.raises(FileExistsError, match="tolerance=1e-12, asked for tolerance=1e-07"):
+        discover(DiscoveryConfig(str(folder), **fine | {"tolerance": 1e-7}), QUIET)
+    assert discover(DiscoveryConfig(str(folder), **fine), QUIET) == bred
+
+
+@pytest.mark.parametrize(("driver", "response", "kind", "number"), [("Aizawa", "Thomas", "state", 7), ("Rossler", "Halvorsen", "diffusive", 11), ("Thomas", "Lorenz", "network", 3)])
+def test_a_rough_tolerance_measures_the_same_exponents(driver, response, kind, number):
+    """Where a trajectory is at a time depends on the tolerance, what is measured along it does not: the same children, and exponents within their errors."""
+    def bred(tolerance):
+        parents = get_system(driver), get_system(response)
+        config = DiscoveryConfig(founders=[driver, response], test_fraction=0.0, validation_fraction=0.0, tolerance=tolerance)
+        return {entry.name: entry for entry in try_out(Attempt(number, (driver, response), kind), parents, (driver, response), config)[0]}
+
+    rough, fine = bred(1e-7), bred(1e-12)
+    both = set(rough) & set(fine)
+    assert both
+    for name in both:
+        assert abs(rough[name].exponents[0] - fine[name].exponents[0]) < 5 * np.hypot(rough[name].standard_error, fine[name].standard_error)
+        assert sum(rough[name].exponents) == pytest.approx(sum(fine[name].exponents), rel=0.1)
+
+
 def test_the_committed_archive_gives_the_same_trajectories_on_this_machine():
     """The states of nbs/results/reproduced_otherwise.json were made on one machine; here they come again, before chaos has grown what processors round otherwise."""
     kept, entries = json.loads((RESULTS / "reproduced_otherwise.json").read_text()), {entry.name: entry for entry in read_archive(RESULTS / ARCHIVE)}
@@ -370,7 +399,7 @@ def test_recipes_are_configurations_of_their_commands(name):
         assert sum("_drives_" in name for names in sides.values() for name in names) == 40
     if name == "nano":
         bred = DiscoveryConfig.from_mapping(OmegaConf.to_container(compose("discover", (), name)))
-        assert bred.most_steps is None  # as the archive was bred that the shipped model has learnt from
+        assert bred.most_steps is None and bred.tolerance == 1e-12  # as the archive was bred that the shipped model has learnt from
         assert bred.output_dir == config.archive and compose("train", (), name).data_dir == config.data_dir
         assert bred.scheme == config.scheme == "panda20" and not {family for founder in bred.chosen_founders() for family in founder.families} & {
             family for flow in (*PANDA20, *split_systems(scheme="panda20").validation) for family in get_system(flow).families}
