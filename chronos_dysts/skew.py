@@ -103,7 +103,12 @@ class _Renamed(ast.NodeTransformer):
 
 
 def _rename(text: str, names: Mapping[str, str]) -> str:
-    return ast.unparse(_Renamed(names).visit(ast.parse(text, mode="eval")))
+    return _renamed(text, tuple(names.items()))
+
+
+@lru_cache(maxsize=4096)  # the variants of a pair differ in numbers alone
+def _renamed(text: str, names: tuple[tuple[str, str], ...]) -> str:
+    return ast.unparse(_Renamed(dict(names)).visit(ast.parse(text, mode="eval")))
 
 
 class _Founder:
@@ -122,6 +127,7 @@ class _Founder:
         self.fixed = tuple(prefix + name for name in system.fixed)
 
 
+@lru_cache(maxsize=1024)
 def is_autonomous(system: System) -> bool:
     """Whether time is in none of the equations."""
     return "t" not in {name for text in (*system.equations, *(text for _, text in _needed(system.definitions, system.equations)))

@@ -35,7 +35,12 @@ NUMPY_FUNCTIONS: dict[str, Callable] = {name: getattr(np, name) for name in SMOO
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd)
 
 
-def _symbols_to_slots(text: str, slots: Mapping[str, str]) -> ast.expr:
+def _slots(array: str, names: Sequence[str]) -> dict[str, ast.expr]:
+    """The place of each name in an array, such as `x[0]`."""
+    return {name: ast.Subscript(ast.Name(array), ast.Constant(i)) for i, name in enumerate(names)}
+
+
+def _symbols_to_slots(text: str, slots: Mapping[str, ast.expr]) -> ast.expr:
     """Parse `text`, refuse everything but arithmetic, and replace each symbol by its slot (such as `x[0]` or `p[3]`)."""
     def convert(node: ast.AST) -> ast.expr:
         match node:
@@ -48,9 +53,9 @@ def _symbols_to_slots(text: str, slots: Mapping[str, str]) -> ast.expr:
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in NUMPY_FUNCTIONS:
                 return ast.Call(ast.Name(name, ast.Load()), [convert(arg) for arg in args], [])
             case ast.Name() | ast.Subscript():
-                symbol = ast.unparse(node).replace(" ", "").replace("(", "").replace(")", "")
+                symbol = node.id if isinstance(node, ast.Name) else ast.unparse(node).replace(" ", "").replace("(", "").replace(")", "")
                 if symbol in slots:
-                    return ast.parse(slots[symbol], mode="eval").body
+                    return slots[symbol]
                 raise ValueError(f"the equation {text!r} uses the unknown symbol {symbol!r}; known: {', '.join(slots)}")
             case _:
                 raise ValueError(f"the equation {text!r} holds {ast.unparse(node)!r}, which is not arithmetic")
@@ -75,12 +80,11 @@ def _needed(definitions: Sequence[tuple[str, str]], expressions: Sequence[str]) 
 def _compile(expressions: tuple[str, ...], definitions: tuple[tuple[str, str], ...],
              variables: tuple[str, ...], parameters: tuple[str, ...]) -> Callable[[dict], Callable]:
     """Code of `field(x, t, p) -> tuple` for the expressions; call the result with the functions of a backend."""
-    slots = {name: f"x[{i}]" for i, name in enumerate(variables)} | {name: f"p[{i}]" for i, name in enumerate(parameters)}
-    slots["t"] = "t"
+    slots = _slots("x", variables) | _slots("p", parameters) | {"t": ast.Name("t")}
     lines = []
     for name, text in _needed(definitions, expressions):
         lines.append(f"    {name} = {ast.unparse(_symbols_to_slots(text, slots))}")
-        slots[name] = name
+        slots[name] = ast.Name(name)
     values = "".join(ast.unparse(_symbols_to_slots(text, slots)) + ", " for text in expressions)
     code = compile("\n".join(["def field(x, t, p):", *lines, f"    return ({values})"]), "<equations>", "exec")
 
