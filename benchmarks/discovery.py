@@ -5,7 +5,7 @@ description of the founders. Parameter variants of one vector field are counted 
 the founders, who come once, out of the rate, and uses the CPU time of the run as well as its wall time: on a loaded machine they differ, and the load is printed.
 
 With `--from`, what a search costs that has come far: copies of an archive (a folder of `chronos-dysts discover`), cut off after so many systems, go on for `--systems` more, one thread, with an empty
-compile cache, `--repeats` times by turns. The results go to "from" of output.json, beside what is there. CPU seconds: other work on the machine makes them longer, by up to two where cores
+compile cache, `--repeats` times and at each `--tolerance` by turns. The results go to "from" of output.json, beside what is there. CPU seconds: other work on the machine makes them longer, by up to two where cores
 share their units, and the load is told. What `hours` says of 20,000 is made of the cost and the yield of an attempt of each sort, in all but the smallest of these archives. An archive that
 was bred before entries had an extent gets them first, as a search of today would have them.
 
@@ -149,7 +149,7 @@ def go_on(archive, size, systems, changes):
 
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there) / "found"
-        known = cut(Path(archive), size, folder, {key: value for key, value in changes.items() if key == "most_steps"})
+        known = cut(Path(archive), size, folder, {key: value for key, value in changes.items() if key in ("most_steps", "tolerance")})
         config = yaml.safe_load((Path(archive) / "config.yaml").read_text()) | {"scheduler": None, "workers": 1} | changes | {"output_dir": str(folder), "n_systems": known + systems}
         founders = {system.name for system in discovery.DiscoveryConfig.from_mapping(config).chosen_founders()}
         began, marks, counts, fields, sorts, of_number, compiling = [], [], Counter(), set(), {}, {}, [0.0]
@@ -304,29 +304,29 @@ def far(arguments):
     import yaml
 
     sizes, archive = [int(size) for size in arguments.at.split(",")], prepared(Path(arguments.archive).resolve())
-    budgets = {"none" if budget == "0" else budget: int(budget) or None for budget in arguments.most_steps.split(",")}
+    budget = int(arguments.most_steps) or None
+    settings = {tolerance: {"most_steps": budget, "tolerance": float(tolerance)} for tolerance in arguments.tolerance.split(",")}
     rows = []
     for repeat in range(arguments.repeats):
         for size in sizes:
-            for name, budget in budgets.items():
-                row = isolated(f"go_on({str(archive)!r}, {size}, {arguments.systems}, {{'most_steps': {budget!r}}})") | {"most_steps": budget, "repeat": repeat}
+            for name, changes in settings.items():
+                row = isolated(f"go_on({str(archive)!r}, {size}, {arguments.systems}, {changes!r})") | changes | {"repeat": repeat}
                 rows.append(row)
-                print(f"from {row['size']}, most_steps {name}: {row['found']} systems of {row['fields']} fields in {row['cpu_seconds']:.0f} CPU s, "
+                print(f"from {row['size']}, tolerance {name}: {row['found']} systems of {row['fields']} fields in {row['cpu_seconds']:.0f} CPU s, "
                       f"{60 * row['found'] / row['cpu_seconds']:.0f} a core-minute at load {row['load']:.1f}", flush=True)
     novelty = yaml.safe_load((archive / "config.yaml").read_text())["novelty"]
     grid = np.arange(0, WANTED + 1, 500)
     dimension, known = refused(archive, novelty, grid)
-    first = next(iter(budgets.values()))
-    again = isolated(f"tried_again({str(archive)!r}, {arguments.again}, {{'most_steps': {first!r}}})")
+    again = isolated(f"tried_again({str(archive)!r}, {arguments.again}, {next(iter(settings.values()))!r})")
     print(f"of {arguments.again} pairs that gave nothing {again} give something when they are tried again")
     summary = {"rows": rows, "tried_again": {"attempts": arguments.again, "gave": again}, "dimension": dimension, "refused_at": {str(size): share for size, share in zip(grid[::10].tolist(), known[::10])}, "rates": {}, "hours_for_20000_two_cores": {}, "attempts_for_20000": {}}
-    for name, budget in budgets.items():
-        mine = [row for row in rows if row["most_steps"] == budget]
+    for name, changes in settings.items():
+        mine = [row for row in rows if row["tolerance"] == changes["tolerance"]]
         of = {size: [row for row in mine if abs(row["size"] - size) < 40] for size in sizes}
         summary["rates"][name] = {str(size): 60 * sum(row["found"] for row in some) / sum(row["cpu_seconds"] for row in some) for size, some in of.items()}
         late = [row for size in (sizes[1:] or sizes) for row in of[size]]
         summary["hours_for_20000_two_cores"][name], summary["attempts_for_20000"][name] = hours(archive, late, known, grid, again / arguments.again)
-        print(f"most_steps {name}: " + ", ".join(f"{rate:.0f} a core-minute from {size}" for size, rate in summary["rates"][name].items())
+        print(f"tolerance {name}: " + ", ".join(f"{rate:.0f} a core-minute from {size}" for size, rate in summary["rates"][name].items())
               + f"; 20,000 in {summary['hours_for_20000_two_cores'][name]:.1f} hours of two cores, {summary['attempts_for_20000'][name]} attempts")
     return summary
 
@@ -337,7 +337,7 @@ def far_workers(arguments):
     rows = []
     for repeat in range(arguments.repeats):
         for workers in (1, 2) if repeat % 2 == 0 else (2, 1):
-            row = isolated(f"go_on({str(archive)!r}, {size}, {arguments.systems}, {{'most_steps': {int(arguments.most_steps.split(',')[0]) or None!r}, 'scheduler': 'local-dask', 'workers': {workers}}})")
+            row = isolated(f"go_on({str(archive)!r}, {size}, {arguments.systems}, {{'most_steps': {int(arguments.most_steps) or None!r}, 'tolerance': {float(arguments.tolerance.split(',')[0])!r}, 'scheduler': 'local-dask', 'workers': {workers}}})")
             rows.append(row | {"workers": workers, "repeat": repeat})
             print(f"{workers} Dask worker{'s' * (workers > 1)} from {row['size']}: {row['found_after_first_round']} systems in {row['seconds_after_first_round']:.0f} s after the first round "
                   f"(all: {row['found']} in {row['seconds']:.0f} s, {row['cpu_seconds']:.0f} CPU s) at load {row['load']:.1f}", flush=True)
@@ -417,7 +417,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--again", type=int, default=40, help="so many pairs that failed are tried again, for the hours")
     parser.add_argument("--workers", action="store_true", help="with --from: one and two Dask workers at the largest size")
-    parser.add_argument("--most-steps", default="1000", help="with this budget of steps a period, or several by turns; 0: none")
+    parser.add_argument("--most-steps", default="1000", help="with --from: the budget of steps a period; 0: none")
+    parser.add_argument("--tolerance", default="1e-7", help="with --from: of the integrator; several, with commas, by turns")
     arguments = parser.parse_args()
     from chronos_dysts.generation import processor
 
