@@ -294,7 +294,7 @@ def is_stationary(ensemble: Ensemble, candidates: np.ndarray) -> np.ndarray:
 
 
 def has_positive_exponent(ensemble: Ensemble, candidates: np.ndarray, *, periods: int = 200, threshold: float = 0.02, tolerance: float = 1e-12) -> np.ndarray:
-    """By the variational equations from the end of the look ahead (twins where the field jumps) the largest exponent times the period is above `threshold`,
+    """By the variational equations from the end of the look ahead (twins where the field jumps or is 0/0 on the way) the largest exponent times the period is above `threshold`,
     and positive by two standard errors, over `periods`, integrated to `tolerance`."""
     passed = np.zeros(len(candidates), bool)
     if candidates.any():

@@ -5,7 +5,9 @@
 # %% ../nbs/11_lyapunov.ipynb #1d86a999
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +16,7 @@ from importlib import resources
 import numpy as np
 
 from .integration import Outcome, integrate_ensemble
-from .systems import NUMPY_FUNCTIONS, System, _apply, _as_symbol, _Symbol, _to_text, check_name
+from .systems import NUMPY_FUNCTIONS, System, _apply, _as_symbol, _compile, _needed, _Symbol, _to_text, check_name
 
 # %% auto #0
 __all__ = ['tangent_system', 'jacobian', 'LyapunovSpectrum', 'lyapunov_spectrum', 'kaplan_yorke_dimension', 'lyapunov_time',
@@ -174,6 +176,26 @@ class LyapunovSpectrum:
         return lyapunov_time(self.exponents[:, 0])
 
 
+@lru_cache(maxsize=256)
+def _denominators(system: System) -> Callable | None:
+    """The denominators of the field that depend on the state, as `field(x, t, p) -> tuple`; None without any."""
+    definitions = _needed(system.definitions, system.equations)
+    texts = dict.fromkeys(ast.unparse(node.right) for text in (*system.equations, *(text for _, text in definitions)) for node in ast.walk(ast.parse(text))
+                          if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div))
+    moving = tuple(text for text in texts if set(re.findall(r"\w+", " ".join([text, *(part for _, part in _needed(definitions, [text]))]))) & set(system.variables))
+    return _compile(moving, tuple(definitions), system.variables, system.parameter_names)(NUMPY_FUNCTIONS) if moving else None
+
+
+def _cancels(system: System, params: np.ndarray, x: np.ndarray, start: float, tolerance: float, engine: str) -> bool:
+    """Whether a denominator of the field goes through zero on the way, as seen in 20 periods of the first eight trajectories. They go on: the numerator does so, too."""
+    if (denominators := _denominators(system)) is None:
+        return False
+    ensemble = integrate_ensemble(system, params[:8], x[:8], length=640, points_per_period=32, start=start,
+                                  tolerance=tolerance, engine=engine)  # not more roughly: at this tolerance the flow is compiled, most likely
+    values = denominators(ensemble.states.swapaxes(0, 1), ensemble.times, ensemble.params.T[..., None])
+    return any(((value > 0).any(-1) & (value < 0).any(-1)).any() for value in map(np.atleast_1d, values))
+
+
 def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 200,
                       settle: int = 20, directions: int | None = None, variables: Sequence[str] | None = None,
                       method: str = "auto", start: float = 0.0, tolerance: float = 1e-12, engine: str = "auto",
@@ -183,7 +205,7 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     `params` and `ics` as in `integrate_ensemble`. A frame of displacements is made orthonormal at intervals that
     adapt to each trajectory; the first `settle` periods turn it into the right directions and do not count, the mean over the next
     `periods` does. `method` is "variational", "twins" (neighbours at `separation` times the flow's `scale`) or "auto": twins
-    where the vector field jumps or is delayed. With `variables`, only displacements of these are followed; if the others do not depend on
+    where the vector field jumps or is delayed, and, at a `separation` of 1e-6 or more, where it is 0/0 on the way. With `variables`, only displacements of these are followed; if the others do not depend on
     them, as those of a driver do not on its response's, the exponents are the conditional ones (Pecora and Carroll 1990).
     An interval after which the shortest vector has a larger relative error than `accuracy` is taken again in halves.
     A trajectory that has separated by `enough` e-folds, a third of the `periods` or later, is followed no further: its exponents are the
@@ -201,12 +223,14 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
         raise ValueError(f"{system.name} has {len(chosen)} Lyapunov exponents in these variables, not {count}")
     if method not in ("auto", "variational", "twins"):
         raise ValueError(f"method has to be 'auto', 'variational' or 'twins', not {method!r}")
-    if method == "auto":
-        method = "twins" if delayed or system.kinks & {"sign", "step"} else "variational"
     params = system.parameter_values[None] if params is None else np.atleast_2d(np.asarray(params, float))
     x = np.asarray(system.ic, float)[None] if ics is None else np.atleast_2d(np.asarray(ics, float))
     batch = max(len(params), len(x))
     params, x = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(x, (batch, *x.shape[1:])).copy()
+    if method == "auto":
+        method = "twins" if delayed or system.kinks & {"sign", "step"} else "variational"
+        if method == "variational" and _cancels(system, params, x, start, tolerance, engine):
+            method, separation = "twins", max(separation, 1e-6)
     if delayed:  # the past on the integrator's own nodes
         x = integrate_ensemble(system, params, x, length=1, start=start, engine=engine).first_states
     scale = np.asarray(system.scale or np.ones(system.dim)).reshape(-1, *[1] * (x.ndim - 2))
