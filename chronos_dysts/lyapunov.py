@@ -157,7 +157,7 @@ class LyapunovSpectrum:
 
     `exponents` and `standard_errors` (from the means of 20 blocks) have shape (batch, k), `rates` (batch, k, periods) are the growth
     rates in each period; all are NaN where the trajectory diverges, or a displacement grows a thousandfold within 1/4096 of a
-    period, as near a coordinate singularity (twins stand more). `method` is "variational" or "twins".
+    period, as near a coordinate singularity (twins stand more). `method` is "variational", "twins", or "twins and variational" where each has some of the trajectories.
     """
     system: System
     exponents: np.ndarray
@@ -186,14 +186,14 @@ def _denominators(system: System) -> Callable | None:
     return _compile(moving, tuple(definitions), system.variables, system.parameter_names)(NUMPY_FUNCTIONS) if moving else None
 
 
-def _cancels(system: System, params: np.ndarray, x: np.ndarray, start: float, tolerance: float, engine: str) -> bool:
-    """Whether a denominator of the field goes through zero on the way, as seen in 20 periods of the first eight trajectories. They go on: the numerator does so, too."""
+def _cancels(system: System, params: np.ndarray, x: np.ndarray, start: float, tolerance: float, engine: str) -> np.ndarray:
+    """Along which trajectories a denominator of the field goes through zero within 20 periods, (batch,). They go on: the numerator does so, too."""
     if (denominators := _denominators(system)) is None:
-        return False
-    ensemble = integrate_ensemble(system, params[:8], x[:8], length=640, points_per_period=32, start=start,
+        return np.zeros(len(x), bool)
+    ensemble = integrate_ensemble(system, params, x, length=640, points_per_period=32, start=start,
                                   tolerance=tolerance, engine=engine)  # not more roughly: at this tolerance the flow is compiled, most likely
     values = denominators(ensemble.states.swapaxes(0, 1), ensemble.times, ensemble.params.T[..., None])
-    return any(((value > 0).any(-1) & (value < 0).any(-1)).any() for value in map(np.atleast_1d, values))
+    return np.any([(value > 0).any(-1) & (value < 0).any(-1) for value in values], 0)
 
 
 def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 200,
@@ -229,8 +229,13 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     params, x = np.broadcast_to(params, (batch, params.shape[1])), np.broadcast_to(x, (batch, *x.shape[1:])).copy()
     if method == "auto":
         method = "twins" if delayed or system.kinks & {"sign", "step"} else "variational"
-        if method == "variational" and _cancels(system, params, x, start, tolerance, engine):
-            method, separation = "twins", max(separation, 1e-6)
+        if method == "variational" and (lost := _cancels(system, params, x, start, tolerance, engine)).any():
+            ways = (("twins", lost, max(separation, 1e-6)), ("variational", ~lost, separation))
+            parts = {name: lyapunov_spectrum(system, params[rows], x[rows], periods=periods, settle=settle, directions=directions, variables=variables, method=name, start=start,
+                                             tolerance=tolerance, engine=engine, separation=apart, accuracy=accuracy, enough=enough) for name, rows, apart in ways if rows.any()}
+            back = np.argsort(np.argsort(~lost, kind="stable"))
+            joined = (np.concatenate([getattr(part, name) for part in parts.values()])[back] for name in ("exponents", "standard_errors", "rates"))
+            return LyapunovSpectrum(system, *joined, " and ".join(parts))
     if delayed:  # the past on the integrator's own nodes
         x = integrate_ensemble(system, params, x, length=1, start=start, engine=engine).first_states
     scale = np.asarray(system.scale or np.ones(system.dim)).reshape(-1, *[1] * (x.ndim - 2))
