@@ -192,7 +192,8 @@ def _cancels(system: System, params: np.ndarray, x: np.ndarray, start: float, to
         return np.zeros(len(x), bool)
     ensemble = integrate_ensemble(system, params, x, length=640, points_per_period=32, start=start,
                                   tolerance=tolerance, engine=engine)  # not more roughly: at this tolerance the flow is compiled, most likely
-    values = denominators(ensemble.states.swapaxes(0, 1), ensemble.times, ensemble.params.T[..., None])
+    with np.errstate(all="ignore"):
+        values = denominators(ensemble.states.swapaxes(0, 1), ensemble.times, ensemble.params.T[..., None])
     return np.any([(value > 0).any(-1) & (value < 0).any(-1) for value in values], 0)
 
 
