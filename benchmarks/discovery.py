@@ -461,7 +461,8 @@ def main():
             result[f"speed-up of two {kind}s"] = two / one
             print(f"two {kind}s / one: {two / one:.2f}")
     if arguments.output:
-        Path(arguments.output).write_text(json.dumps(result, indent=1) + "\n")
+        path = Path(arguments.output)
+        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
