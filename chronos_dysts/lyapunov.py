@@ -188,13 +188,15 @@ def _denominators(system: System) -> Callable | None:
 
 def _cancels(system: System, params: np.ndarray, x: np.ndarray, start: float, tolerance: float, engine: str) -> np.ndarray:
     """Along which trajectories a denominator of the field goes through zero within 20 periods, (batch,). They go on: the numerator does so, too."""
-    if (denominators := _denominators(system)) is None:
-        return np.zeros(len(x), bool)
-    ensemble = integrate_ensemble(system, params, x, length=640, points_per_period=32, start=start,
+    found, rows = np.zeros(len(x), bool), np.flatnonzero(np.isfinite(x).all(1))
+    if (denominators := _denominators(system)) is None or not len(rows):
+        return found
+    ensemble = integrate_ensemble(system, params[rows], x[rows], length=640, points_per_period=32, start=start,
                                   tolerance=tolerance, engine=engine)  # not more roughly: at this tolerance the flow is compiled, most likely
     with np.errstate(all="ignore"):
         values = denominators(ensemble.states.swapaxes(0, 1), ensemble.times, ensemble.params.T[..., None])
-    return np.any([(value > 0).any(-1) & (value < 0).any(-1) for value in values], 0)
+    found[rows] = np.any([(value > 0).any(-1) & (value < 0).any(-1) for value in values], 0)
+    return found
 
 
 def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.ndarray | None = None, *, periods: int = 200,
@@ -206,8 +208,8 @@ def lyapunov_spectrum(system: System, params: np.ndarray | None = None, ics: np.
     `params` and `ics` as in `integrate_ensemble`. A frame of displacements is made orthonormal at intervals that
     adapt to each trajectory; the first `settle` periods turn it into the right directions and do not count, the mean over the next
     `periods` does. `method` is "variational", "twins" (neighbours at `separation` times the flow's `scale`) or "auto": twins
-    where the vector field jumps or is delayed, and, at a `separation` of 1e-6 or more, where it is 0/0 on the way. With `variables`, only displacements of these are followed; if the others do not depend on
-    them, as those of a driver do not on its response's, the exponents are the conditional ones (Pecora and Carroll 1990).
+    where the vector field jumps or is delayed, and, at a `separation` of 1e-6 or more, where it is 0/0 on the way. With `variables`, only
+    displacements of these are followed; if the others do not depend on them, as those of a driver do not on its response's, the exponents are the conditional ones (Pecora and Carroll 1990).
     An interval after which the shortest vector has a larger relative error than `accuracy` is taken again in halves.
     A trajectory that has separated by `enough` e-folds, a third of the `periods` or later, is followed no further: its exponents are the
     means up to there, without standard errors.

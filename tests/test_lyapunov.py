@@ -51,3 +51,5 @@ def test_where_the_field_is_zero_over_zero_each_trajectory_has_its_own_method():
         alone = lyapunov_spectrum(gate, params[row], starts[row], periods=40, directions=1)
         assert alone.method == method and np.array_equal(alone.exponents[0], whole.exponents[row]) and np.array_equal(alone.rates[0], whole.rates[row])
     assert abs(whole.exponents[:, 0] - 0.0714).max() < 0.03  # that of Rössler's flow: what it drives settles
+    nowhere = lyapunov_spectrum(gate, params[:2], np.array([np.full(4, np.nan), starts[1]]), periods=40, directions=1)
+    assert np.isnan(nowhere.exponents[0]).all() and np.array_equal(nowhere.exponents[1], whole.exponents[1])
