@@ -10,7 +10,7 @@ share their units, and the load is told. What `hours` says of 20,000 is made of 
 was bred before entries had an extent gets them first, as a search of today would have them.
 
 With `--search`, no extrapolation: a search in a folder, at the defaults with two threads and an empty compile cache, goes on until there are `--systems`, or for `--minutes`; the same command again carries on.
-Each round's seconds, CPU seconds and systems are written to a file beside the folder, and what they come to goes to "search" of output.json.
+Each round's seconds, CPU seconds and systems are written to a file beside the folder, and what they come to goes to "search" of output.json. What a stop takes of the rounds in hand, two at most, is in no line.
 
 With `--from` and `--workers`, one and two Dask workers go on from the largest of these sizes, by turns: wall time from the end of their first round, as many rounds for both. To "workers" of "from".
 """
@@ -387,7 +387,7 @@ def whole(arguments):
     except subprocess.TimeoutExpired:
         print(f"stopped after {arguments.minutes} minutes")
     rounds = {line["round"]: line for line in map(json.loads, log.read_text().splitlines())}  # what a stop takes, two rounds at most, is in none
-    fields, curve, found, wall, cpu, attempts, counts = set(), [], 0, 0.0, 0.0, 0, Counter()
+    fields, curve, found, wall, cpu, counts = set(), [], 0, 0.0, 0.0, Counter()
     for number in sorted(rounds):
         value = read_record(folder / "rounds" / f"{number:05d}.json")
         wall, cpu = wall + rounds[number]["seconds"], cpu + rounds[number]["cpu_seconds"]
@@ -397,11 +397,23 @@ def whole(arguments):
         counts.update(value["counts"])
         fields |= {Entry.from_json(line).field for line in value["entries"]}
         curve.append((found, len(fields), number, round(wall), round(cpu)))
-    kept = [curve[k] for k in sorted({min(range(len(curve)), key=lambda k: abs(curve[k][0] - size)) for size in range(0, found + 501, 500)} | {len(curve) - 1})]
+    shown = [curve[k] for k in sorted({min(range(len(curve)), key=lambda k: abs(curve[k][0] - size)) for size in range(0, found + 501, 500)} | {len(curve) - 1})]
     result = {"seed": SEED, "systems": found, "fields": len(fields), "wall_hours": wall / 3600, "cpu_hours": cpu / 3600, "load": statistics.median(line["load"] for line in rounds.values()),
-              "counts": dict(counts), "curve": [dict(zip(("systems", "fields", "rounds", "seconds", "cpu_seconds"), row)) for row in kept]}
+              "counts": dict(counts), "curve": [dict(zip(("systems", "fields", "rounds", "seconds", "cpu_seconds"), row)) for row in shown]}
     print(f"{found} systems of {len(fields)} fields in {wall / 3600:.2f} hours, {cpu / 3600:.2f} hours of CPU, at a median load of {result['load']:.1f}")
     return result
+
+
+def kept(path):
+    """What the file of results holds; nothing where there is none."""
+    return json.loads(Path(path).read_text()) if Path(path).exists() else {}
+
+
+def keep(path, changes):
+    """Put results beside those that the file holds."""
+    from chronos_dysts.store import write_atomically
+
+    write_atomically(Path(path), lambda new: new.write_text(json.dumps(kept(path) | changes, indent=1) + "\n"))
 
 
 def main():
@@ -425,19 +437,17 @@ def main():
     if arguments.search:
         found = {"hardware": {"processor": processor(), "cores": os.cpu_count()}, "versions": {name: version(name) for name in ("heyoka", "numpy", "dysts")}} | whole(arguments)
         if arguments.output:
-            path = Path(arguments.output)
-            path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | {"search": found}, indent=1) + "\n")
+            keep(arguments.output, {"search": found})
         return
     if arguments.archive:
         about = {"hardware": {"processor": processor(), "cores": os.cpu_count()}, "systems": arguments.systems}
-        path = Path(arguments.output) if arguments.output else None
-        before = json.loads(path.read_text()) if path and path.exists() else {}
+        before = kept(arguments.output) if arguments.output else {}
         if arguments.workers:
             found = before.get("from", {}) | {"workers": about | far_workers(arguments)}
         else:
             found = about | far(arguments) | {key: value for key, value in before.get("from", {}).items() if key == "workers"}
-        if path:
-            path.write_text(json.dumps(before | {"from": found}, indent=1) + "\n")
+        if arguments.output:
+            keep(arguments.output, {"from": found})
         return
 
     base = {"n_systems": arguments.systems, "seed": SEED} | ({"founders": arguments.founders.split(","), "test_fraction": 0.0, "validation_fraction": 0.0} if arguments.founders else {})
@@ -461,8 +471,7 @@ def main():
             result[f"speed-up of two {kind}s"] = two / one
             print(f"two {kind}s / one: {two / one:.2f}")
     if arguments.output:
-        path = Path(arguments.output)
-        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | result, indent=1) + "\n")
+        keep(arguments.output, result)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Extent:
 
 @lru_cache(maxsize=1024)
 def extent(system: System, *, transient: float = 20.0, periods: float = 100.0, tolerance: float = 1e-12, compiled: System | None = None) -> Extent:
-    """The `Extent` of a flow along the trajectory from its `ic`, over `periods` after a `transient`; of an unbounded variable mean 0 and its `scale`.
+    """The `Extent` of a flow along the trajectory from its `ic`, over `periods` after a `transient`; of an unbounded variable mean 0 and its `scale`. `tolerance` is the local error of
+    the integration, relative.
 
     A variable that stands still has its `scale`, and the flow that belongs to it. `compiled` is a system of the same vector field and period at other parameters, whose
     integrator is there already: nothing is compiled then. Raises ValueError where the trajectory leaves the attractor.

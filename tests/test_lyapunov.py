@@ -41,7 +41,7 @@ def test_who_has_separated_enough_is_followed_no_further():
 
 
 def test_where_the_field_is_zero_over_zero_each_trajectory_has_its_own_method():
-    """u / (1 - exp(-u)) along x, beside a Rössler flow that drives it: those that cross u = 0 are followed by twins, the others by tangents, in any company; at both tolerances the same."""
+    """u / (1 - exp(-u)) along x, beside a Rössler flow that drives it: those that cross u = 0 are followed by twins, the others by tangents, in any company."""
     gate = System("Gate", ("x", "y", "z", "u"), ("-y - z", "x + 0.2*y", "0.2 + z*(x - 5.7)", "x - 0.3*u + 0.2*shift - 0.2*(u + shift)/(1 - exp(-u - shift))"),
                   (("shift", 0.0),), ic=(-9.8, 0.0, 0.03, 1.0), period=5.9, scale=(8.0, 8.0, 3.0, 5.0))
     params, starts = np.array([[0.0], [60.0], [0.0]]), np.array([[-9.8, 0.0, 0.03, 1.0], [-9.8, 0.0, 0.03, 1.0], [-9.0, 1.0, 0.03, 2.0]])
